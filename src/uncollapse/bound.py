@@ -1,0 +1,90 @@
+r"""The record of one pass: everything it says about the evidence lower bound.
+
+.. math:: \log p(x) \ge \mathbb{E}_{q(z|x)}[\log p(x|z)] - \mathrm{KL}(q(z|x) \| p(z))
+
+Everything else in the library (terms, metrics, reports) is a function of this record.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, TypeAlias
+
+from torch import Tensor
+from torch.distributions import Distribution
+
+from uncollapse.errors import InputError
+
+#: A tensor (B, ...), or a NamedTuple of tensors that share B, with properties `target` and `seen`
+#: and, where an item is made of symbols, `symbols` (B,): how many of them are predicted.
+Batch: TypeAlias = Any
+
+
+class Bound(NamedTuple):
+    """What one pass of a model says about a batch, with S samples, B items and K groups of latent units.
+
+    All quantities are in nats and summed over the item.
+    """
+
+    x: Batch
+    z: Tensor
+    """(S, B, ...), drawn from q."""
+    log_likelihood: Tensor
+    """(S, B), log p(x | z)."""
+    log_q: Tensor
+    """(S, B), log q(z | x) at that z."""
+    log_p: Tensor
+    """(S, B), log p(z)."""
+    kl: Tensor
+    """(B, K), KL(q || p) by group of units; K = 1 where it does not split."""
+    q: Distribution | None
+    """The posterior, batch shape (B,); None where it depends on the path."""
+    p: Distribution | None
+    """The prior, batch shape () or (B,)."""
+    extras: dict[str, Tensor] = {}  # noqa: RUF012  (never written to)
+    """Per-item quantities, each (B, ...), that a model offers to terms."""
+
+    @property
+    def distortion(self) -> Tensor:
+        """(B,), the mean of -log p(x | z) over the samples."""
+        return -self.log_likelihood.mean(0)
+
+    @property
+    def rate(self) -> Tensor:
+        """(B,), KL(q || p) summed over the groups."""
+        return self.kl.sum(-1)
+
+    @property
+    def log_weights(self) -> Tensor:
+        """(S, B), the log importance weights log p(x | z) + log p(z) - log q(z | x)."""
+        return self.log_likelihood + self.log_p - self.log_q
+
+
+def _part(x: Batch, name: str) -> Any:
+    if isinstance(x, Tensor):
+        return x
+    if name not in dir(x):
+        raise InputError(
+            f"a batch of type `{type(x).__name__}` has no `{name}`: give a tensor, or a NamedTuple of tensors "
+            "with the properties `target` (what is scored) and `seen` (what the decoder may look at)."
+        )
+    return getattr(x, name)
+
+
+def target(x: Batch) -> Any:
+    """What the decoder's law scores: the batch itself where it is a tensor."""
+    return _part(x, "target")
+
+
+def seen(x: Batch) -> Any:
+    """What the decoder may look at (teacher forcing): the batch itself where it is a tensor."""
+    return _part(x, "seen")
+
+
+def symbols(x: Batch) -> Tensor | None:
+    """How many symbols each item predicts, with shape (B,), or None where an item is not made of symbols."""
+    return x.symbols if "symbols" in dir(x) else None
+
+
+def size(x: Batch) -> int:
+    """How many items a batch holds."""
+    return len(x) if isinstance(x, Tensor) else len(x[0])

@@ -1,0 +1,88 @@
+"""What the library does with a law beyond `torch.distributions`: join, pick, compare in pairs, fix its draws.
+
+Every function is generic over the law's parameters; a law whose parameters do not all carry the batch
+dimension first registers its own.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from functools import singledispatch
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Independent, Normal
+
+from uncollapse.errors import InputError
+
+
+@singledispatch
+def parameters(law: Distribution) -> dict[str, Tensor]:
+    """The law's parameters by name, each (B, ...)."""
+    names = [name for name in type(law).arg_constraints if name in law.__dict__]
+    if not names:
+        raise InputError(
+            f"the law `{type(law).__name__}` does not say its parameters: register it with "
+            "`uncollapse.distributions.operations.parameters` and `rebuild`."
+        )
+    return {name: getattr(law, name) for name in names}
+
+
+@parameters.register
+def _(law: Independent) -> dict[str, Tensor]:
+    return parameters(law.base_dist)
+
+
+@singledispatch
+def rebuild(law: Distribution, values: dict[str, Tensor]) -> Distribution:
+    """A law of the same family with other parameters."""
+    return type(law)(**values, validate_args=False)
+
+
+@rebuild.register
+def _(law: Independent, values: dict[str, Tensor]) -> Distribution:
+    return Independent(rebuild(law.base_dist, values), law.reinterpreted_batch_ndims, validate_args=False)
+
+
+def cat(laws: Sequence[Any]) -> Distribution:
+    """One law over the items of all, in order."""
+    values = [parameters(law) for law in laws]
+    return rebuild(laws[0], {name: torch.cat([v[name] for v in values]) for name in values[0]})
+
+
+def take(law: Any, items: Tensor | slice) -> Distribution:
+    """The law of some items."""
+    return rebuild(law, {name: value[items] for name, value in parameters(law).items()})
+
+
+def mean(law: Distribution) -> Tensor:
+    """E[z], with shape (B, D): units in one dimension."""
+    return law.mean.flatten(1)
+
+
+def pairwise_log_prob(law: Any, z: Tensor) -> Tensor:
+    """log q(z_i | x_j) for every draw i and every item j, with shape (N, B), for draws (N, ...)."""
+    if isinstance(law, Independent) and isinstance(law.base_dist, Normal):
+        return _gaussian_pairs(law.base_dist, z)
+    spread = rebuild(law, {name: value.unsqueeze(0) for name, value in parameters(law).items()})
+    return spread.log_prob(z.unsqueeze(1))
+
+
+def _gaussian_pairs(q: Normal, z: Tensor) -> Tensor:
+    # Two matrix products instead of an (N, B, D) tensor; in float64, as the squares cancel.
+    z, loc, scale = (t.flatten(1).double() for t in (z, q.loc, q.scale))
+    precision = scale.pow(-2)
+    constant = (loc.square() * precision + 2 * scale.log() + torch.tensor(2 * torch.pi).log()).sum(1)
+    return -0.5 * (z.square() @ precision.T - 2 * z @ (loc * precision).T + constant)
+
+
+def fixed(law: Any, z: Tensor) -> Distribution:
+    """The same law, whose next draws are z (S, B, ...), already made.
+
+    Evaluation draws its noise item by item; this hands it to any model that samples the law it is given.
+    """
+    law = copy.copy(law)
+    law.rsample = law.sample = lambda sample_shape=(): z
+    return law
