@@ -1,0 +1,91 @@
+"""Dials: schedules that move one number of a run over its outer steps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from uncollapse.errors import InputError
+
+Schedule = Callable[[int], float]
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(epochs?|steps?)\s*")
+
+
+def steps(duration: int | str, steps_per_epoch: int) -> int:
+    """A duration such as 500, "500 steps" or "2.5 epochs" in outer steps, at least 1.
+
+    Raises:
+        InputError: where the text is no duration.
+    """
+    if isinstance(duration, int):
+        return max(1, duration)
+    match = _DURATION.fullmatch(duration)
+    if match is None:
+        raise InputError(f'`{duration}` is no duration: write "10 epochs", "500 steps", or a whole number of steps.')
+    amount = float(match[1])
+    return max(1, round(amount * steps_per_epoch if match[2].startswith("epoch") else amount))
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The same value at every step."""
+
+    value: float
+
+    def __call__(self, step: int) -> float:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Linear:
+    r"""A straight line from `start`, reaching `stop` after `over` steps, then constant.
+
+    .. math:: \mathrm{start} + (\mathrm{stop} - \mathrm{start}) \min(1, (t + 1) / \mathrm{over})
+
+    The value moves before it is used, as in the code of He et al.: the first step t = 0 is already one
+    increment above `start`.
+
+    Arguments:
+        start: The value before the first step.
+        stop: The value from step `over - 1` on.
+        over: A number of steps, or text such as "10 epochs" that `resolved` turns into one.
+    """
+
+    start: float
+    stop: float
+    over: int | str
+
+    def __call__(self, step: int) -> float:
+        if isinstance(self.over, str):
+            raise InputError(f'the length "{self.over}" of a schedule is not in steps yet: call `resolved` first.')
+        return self.start + (self.stop - self.start) * min(1.0, (step + 1) / self.over)
+
+    def resolved(self, steps_per_epoch: int) -> Linear:
+        return replace(self, over=steps(self.over, steps_per_epoch))
+
+
+def turn(root: Any, path: str, value: float) -> None:
+    """Sets the number at a dotted path, such as "objective.weights.rate", on an object.
+
+    Raises:
+        InputError: where the path leads to no number.
+    """
+    *way, last = path.split(".")
+    here = root
+    for name in way:
+        here = _at(here, name, path)
+    if not isinstance(_at(here, last, path), int | float):
+        raise InputError(f"the dial `{path}` leads to no number, but to {type(_at(here, last, path)).__name__}.")
+    if isinstance(here, dict):
+        here[last] = value
+    else:
+        setattr(here, last, value)
+
+
+def _at(here: Any, name: str, path: str) -> Any:
+    there = here if isinstance(here, dict) else {n: getattr(here, n) for n in dir(here) if n == name}
+    if name not in there:
+        raise InputError(f"the dial `{path}` leads nowhere: there is no `{name}`.")
+    return there[name]

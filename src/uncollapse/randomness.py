@@ -1,0 +1,30 @@
+"""Randomness as a function of (seed, purpose, index), so that nothing depends on what was drawn before."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+def mix(seed: int, *parts: int | str) -> int:
+    """A 63-bit seed that any change of its arguments changes."""
+    text = "/".join(map(str, (seed, *parts)))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+
+def generator(seed: int, *parts: int | str) -> torch.Generator:
+    """A CPU generator of its own for one purpose."""
+    return torch.Generator().manual_seed(mix(seed, *parts))
+
+
+@contextmanager
+def seeded(seed: int, *parts: int | str, device: torch.device | str = "cpu") -> Iterator[None]:
+    """Torch's global generators, seeded for one purpose within the block and restored after it."""
+    device = torch.device(device)
+    devices = [] if device.type == "cpu" else [device]
+    with torch.random.fork_rng(devices=devices, device_type=device.type if devices else "cuda"):
+        torch.manual_seed(mix(seed, *parts))
+        yield
