@@ -1,0 +1,128 @@
+"""Sources of batches: sized and indexable, so that a run can stop anywhere and go on exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
+
+from uncollapse import bound
+from uncollapse.bound import Batch
+from uncollapse.errors import InputError
+
+
+@final
+class Batched:
+    """Batches over items: `batches[i]` is made when it is asked for, from the items of group i.
+
+    Evaluation draws its noise by item with `items`, so that no figure depends on the batching.
+
+    Arguments:
+        make: From item ids, with shape (B,), to their batch.
+        groups: The item ids of every batch.
+    """
+
+    def __init__(self, make: Callable[[Tensor], Batch], groups: list[Tensor]) -> None:
+        self.make = make
+        self.items = groups
+        self.count = sum(len(group) for group in groups)
+        if self.count == 0:
+            raise InputError("there are no items to make batches of: give a source that holds at least one item.")
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, i: int) -> Batch:
+        return self.make(self.items[i])
+
+
+def in_order(n: int, batch_size: int) -> list[Tensor]:
+    """The ids 0..n-1 in groups of consecutive ones; the last may be smaller."""
+    return list(torch.arange(n).split(_checked(batch_size)))
+
+
+def by_length(lengths: Sequence[int] | Tensor, batch_size: int, mixed: bool, seed: int) -> list[Tensor]:
+    """Groups of item ids with near lengths, shortest first.
+
+    References:
+        | Lagging Inference Networks and Posterior Collapse in Variational Autoencoders (He et al., 2019)
+        | https://arxiv.org/abs/1901.05534
+
+    Arguments:
+        lengths: The length of every item.
+        batch_size: The most items of a group.
+        mixed: Whether a group may mix lengths (its batch is then padded). If not, a group also ends where
+            the length changes, as in the reference.
+        seed: Decides which of the items of one length share a group.
+    """
+    lengths = torch.as_tensor(lengths)
+    shuffled = torch.randperm(len(lengths), generator=torch.Generator().manual_seed(seed))
+    order = shuffled[lengths[shuffled].argsort(stable=True)]
+    if mixed:
+        return list(order.split(_checked(batch_size)))
+    runs = torch.unique_consecutive(lengths[order], return_counts=True)[1].tolist()
+    return [group for run in order.split(runs) for group in run.split(_checked(batch_size))]
+
+
+def source(data: Any, batch_size: int) -> Any:
+    """What has `len` and `[i] -> Batch`, from what a person has.
+
+    Arguments:
+        data: All items as one tensor, numpy array or NamedTuple of tensors; a map-style `Dataset` of items
+            (the first element of a tuple is the item); or batches already made: a list, a `Batched`, or
+            anything else with `len` and `[i]`.
+        batch_size: The items of a batch, where `data` is not batches already.
+    """
+    if isinstance(data, np.ndarray):
+        data = torch.from_numpy(data)
+    if isinstance(data, Tensor) or _is_namedtuple(data):
+        return Batched(partial(_rows, data), in_order(bound.size(data), batch_size))
+    _refuse_one_shot(data)
+    if isinstance(data, Dataset):
+        return Batched(partial(_collate, data), in_order(len(data), batch_size))  # pyright: ignore[reportArgumentType]
+    if len(data) == 0:
+        raise InputError("the source of batches is empty: give at least one batch.")
+    return data
+
+
+def _checked(batch_size: int) -> int:
+    if batch_size < 1:
+        raise InputError(f"a batch of {batch_size} items cannot be made: give a batch size of at least 1.")
+    return batch_size
+
+
+def _is_namedtuple(data: Any) -> bool:
+    return isinstance(data, tuple) and "_fields" in dir(data)
+
+
+def _rows(data: Any, items: Tensor) -> Batch:
+    return data[items] if isinstance(data, Tensor) else type(data)(*(part[items] for part in data))
+
+
+def _collate(data: Any, items: Tensor) -> Batch:
+    picked = [data[i] for i in items.tolist()]
+    if isinstance(picked[0], tuple | list) and not _is_namedtuple(picked[0]):
+        picked = [item[0] for item in picked]
+    return default_collate(picked)
+
+
+def _refuse_one_shot(data: Any) -> None:
+    names = dir(data)
+    # `Dataset` declares no __len__ and an `IterableDataset` inherits a __getitem__ that only raises.
+    indexable = "__len__" in names and "__getitem__" in names and not isinstance(data, IterableDataset)
+    if indexable and not isinstance(data, Mapping | str):
+        return
+    do = (
+        "give its dataset (`loader.dataset`) and the batch size"
+        if isinstance(data, DataLoader)
+        else "give a tensor, an array, a map-style Dataset, or a list of batches"
+    )
+    raise InputError(
+        f"a `{type(data).__name__}` cannot be trained on: a run that was stopped resumes exactly only from a "
+        f"source with a length and an index. Instead, {do}."
+    )

@@ -1,0 +1,189 @@
+"""Decoding: from latents to sequences of tokens, greedily, at random, or by beam search.
+
+A decoder that has `begin` and `next` is asked one token at a time; any other is run again over the whole
+prefix for every token. Both are used in the mode they are in: call `.eval()` first to have dropouts off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import singledispatch
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+from torch.distributions import Categorical, Distribution, Independent
+
+from uncollapse.data.text import END, PAD, START
+from uncollapse.distributions.tokens import Tokens
+from uncollapse.errors import InputError
+
+
+@runtime_checkable
+class Stepwise(Protocol):
+    """A decoder that can be asked one token at a time; a state is a NamedTuple of tensors, each (N, ...)."""
+
+    def begin(self, z: Tensor) -> Any:
+        """The state before the first token, for z (N, d)."""
+        ...
+
+    def next(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """The logits (N, V) of what follows the tokens (N,), and the state after them."""
+        ...
+
+
+class Prefix(NamedTuple):
+    """What `Replay` remembers: all there was."""
+
+    z: Tensor
+    """(N, d)."""
+    tokens: Tensor
+    """(N, t)."""
+
+
+class Replay:
+    """Makes any decoder step-wise: for every token it runs over the whole prefix again.
+
+    Arguments:
+        decoder: From z (1, N, d) and tokens (N, t) to a law that `last_logits` knows.
+    """
+
+    def __init__(self, decoder: Callable[[Tensor, Tensor], Distribution]) -> None:
+        self.decoder = decoder
+
+    def begin(self, z: Tensor) -> Prefix:
+        """The empty prefix."""
+        return Prefix(z, torch.empty(len(z), 0, dtype=torch.long, device=z.device))
+
+    def next(self, tokens: Tensor, state: Prefix) -> tuple[Tensor, Prefix]:
+        """The logits (N, V) of what follows the longer prefix, and that prefix."""
+        prefix = torch.cat([state.tokens, tokens.unsqueeze(1)], 1)
+        law = self.decoder(state.z.unsqueeze(0), prefix)
+        return last_logits(law).squeeze(0), Prefix(state.z, prefix)
+
+
+@singledispatch
+def last_logits(law: Distribution) -> Tensor:
+    """The logits of the token that comes next under a law of sequences, with shape (..., V)."""
+    raise InputError(
+        f"cannot decode from the law `{type(law).__name__}`: return `Tokens` or "
+        "`Independent(Categorical(...), 1)`, give the decoder `begin` and `next`, or register the law with "
+        "`uncollapse.decoding.last_logits`."
+    )
+
+
+@last_logits.register
+def _(law: Tokens) -> Tensor:
+    return law.logits()
+
+
+@last_logits.register
+def _(law: Independent) -> Tensor:
+    if not isinstance(law.base_dist, Categorical):
+        return last_logits(law.base_dist)
+    return law.base_dist.logits[..., -1, :]
+
+
+def greedy(decoder: Any, z: Tensor, max_length: int) -> list[list[int]]:
+    """The most probable token at every step, for z (N, d).
+
+    Returns:
+        For each z the ids before `</s>`; it and all others are at most `max_length` tokens.
+    """
+    return _follow(decoder, z, max_length, lambda logits: logits.argmax(-1))
+
+
+def sample(decoder: Any, z: Tensor, max_length: int, temperature: float = 1.0) -> list[list[int]]:
+    """A random token at every step, from softmax(logits / temperature); the rest is as in `greedy`."""
+    if temperature <= 0:
+        raise InputError(f"cannot sample at temperature {temperature}: give one above 0, or decode greedily.")
+
+    def draw(logits: Tensor) -> Tensor:
+        return (logits / temperature).softmax(-1).multinomial(1).squeeze(1)
+
+    return _follow(decoder, z, max_length, draw)
+
+
+def beam(decoder: Any, z: Tensor, max_length: int, width: int = 5) -> list[list[int]]:
+    """The most probable sequence that beam search finds; the rest is as in `greedy`."""
+    return [_before_end(found.tokens) for found in search(decoder, z, max_length, width)]
+
+
+class Found(NamedTuple):
+    """A sequence that beam search found."""
+
+    tokens: list[int]
+    """With `</s>`, where it ended."""
+    score: float
+    """Its log-probability in nats, not normalised by its length."""
+
+
+@torch.no_grad()
+def search(decoder: Any, z: Tensor, max_length: int, width: int = 5) -> list[Found]:
+    """Beam search for each z (N, d), over all of them at once: the best sequence of each."""
+    if width < 1:
+        raise InputError(f"a beam of width {width} holds nothing: give a width of at least 1.")
+    stepwise, n = _stepwise(decoder), len(z)
+    state = stepwise.begin(z.repeat_interleave(width, 0))
+    tokens = torch.full((n * width,), START, device=z.device)
+    rows = tokens.new_empty(n, width, 0)
+    # All beams start alike: only the first may grow, or each would hold the same sequence.
+    scores = torch.full((n, width), -torch.inf, device=z.device)
+    scores[:, 0] = 0
+    first = width * torch.arange(n, device=z.device).unsqueeze(1)
+    for _ in range(max_length):
+        logits, state = stepwise.next(tokens, state)
+        scores, parent, chosen = _extend(logits, tokens, scores)
+        rows = torch.cat([rows.take_along_dim(parent.unsqueeze(2), 1), chosen.unsqueeze(2)], 2)
+        state = type(state)(*(part[(first + parent).flatten()] for part in state))
+        tokens = chosen.flatten()
+        # Scores only fall, so nothing overtakes a finished sequence that leads.
+        if _ended(chosen[:, 0]).all():
+            break
+    best = zip(rows[:, 0].tolist(), scores[:, 0].tolist(), strict=True)
+    return [Found([token for token in row if token != PAD], score) for row, score in best]
+
+
+def _extend(logits: Tensor, tokens: Tensor, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The best continuations of beams with scores (N, W): their scores, their beams and their new tokens."""
+    steps = _allowed(logits.log_softmax(-1))
+    ended = _ended(tokens)
+    # A finished sequence stays in the beam, followed by padding that costs nothing.
+    steps = steps.masked_fill(ended.unsqueeze(1), -torch.inf)
+    steps[:, PAD] = steps[:, PAD].masked_fill(ended, 0)
+    total = (scores.unsqueeze(2) + steps.unflatten(0, scores.shape)).flatten(1)
+    scores, best = total.topk(scores.shape[1])
+    return scores, best // logits.shape[1], best % logits.shape[1]
+
+
+@torch.no_grad()
+def _follow(decoder: Any, z: Tensor, max_length: int, choose: Callable[[Tensor], Tensor]) -> list[list[int]]:
+    stepwise = _stepwise(decoder)
+    state = stepwise.begin(z)
+    tokens = torch.full((len(z),), START, device=z.device)
+    rows, ended = tokens.new_empty(len(z), 0), tokens == END
+    for _ in range(max_length):
+        logits, state = stepwise.next(tokens, state)
+        tokens = choose(_allowed(logits))
+        rows = torch.cat([rows, tokens.unsqueeze(1)], 1)
+        ended = ended | (tokens == END)
+        if ended.all():
+            break
+    return [_before_end(row) for row in rows.tolist()]
+
+
+def _stepwise(decoder: Any) -> Stepwise:
+    return decoder if isinstance(decoder, Stepwise) else Replay(decoder)
+
+
+def _allowed(logits: Tensor) -> Tensor:
+    """The logits with no chance for `<pad>` and `<s>`."""
+    return logits.index_fill(-1, torch.tensor([PAD, START], device=logits.device), -torch.inf)
+
+
+def _ended(tokens: Tensor) -> Tensor:
+    return (tokens == END) | (tokens == PAD)
+
+
+def _before_end(row: list[int]) -> list[int]:
+    return row[: row.index(END)] if END in row else row

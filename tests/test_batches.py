@@ -1,0 +1,149 @@
+"""Sources of batches."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+
+from uncollapse.data.batches import Batched, by_length, in_order, source
+from uncollapse.errors import InputError
+
+LENGTHS = st.lists(st.integers(1, 9), min_size=1, max_size=60)
+
+
+class Pair(NamedTuple):
+    target: Tensor
+    given: Tensor
+
+
+class Stream(IterableDataset):
+    def __iter__(self) -> Any:
+        yield torch.zeros(2)
+
+
+class Squares(Dataset):
+    def __len__(self) -> int:
+        return 5
+
+    def __getitem__(self, i: int) -> Tensor:
+        return torch.tensor([i**2])
+
+
+@given(n=st.integers(1, 50), batch_size=st.integers(1, 20))
+def test_groups_in_order_hold_every_item_once(n: int, batch_size: int) -> None:
+    groups = in_order(n, batch_size)
+
+    assert torch.cat(groups).tolist() == list(range(n))
+    assert all(len(group) == batch_size for group in groups[:-1])
+
+
+@given(lengths=LENGTHS, batch_size=st.integers(1, 8), mixed=st.booleans(), seed=st.integers(0, 99))
+def test_groups_by_length_hold_every_item_once_from_short_to_long(
+    lengths: list[int], batch_size: int, mixed: bool, seed: int
+) -> None:
+    groups = by_length(lengths, batch_size, mixed, seed)
+    order = torch.cat(groups).tolist()
+
+    assert sorted(order) == list(range(len(lengths)))
+    assert [lengths[i] for i in order] == sorted(lengths)
+    assert max(map(len, groups)) <= batch_size
+
+
+@given(lengths=LENGTHS, batch_size=st.integers(1, 8))
+def test_a_group_of_equal_length_ends_only_where_it_must(lengths: list[int], batch_size: int) -> None:
+    groups = [[lengths[i] for i in group] for group in by_length(lengths, batch_size, mixed=False, seed=0)]
+
+    assert all(len(set(group)) == 1 for group in groups)
+    pairs = itertools.pairwise(groups)
+    assert all(len(a) == batch_size or a[0] != b[0] for a, b in pairs)
+
+
+@given(lengths=LENGTHS, batch_size=st.integers(1, 8))
+def test_groups_of_mixed_length_are_as_few_as_can_be(lengths: list[int], batch_size: int) -> None:
+    assert len(by_length(lengths, batch_size, mixed=True, seed=0)) == -(-len(lengths) // batch_size)
+
+
+def test_the_seed_decides_which_items_share_a_group() -> None:
+    groups = [by_length([3] * 20, 5, mixed=False, seed=seed)[0].tolist() for seed in (0, 0, 1)]
+
+    assert groups[0] == groups[1] != groups[2]
+
+
+def test_batches_are_made_from_the_items_of_their_group() -> None:
+    batches = Batched(lambda items: items * 10, [torch.tensor([2, 0]), torch.tensor([1])])
+
+    assert len(batches) == 2
+    assert batches.count == 3
+    assert batches[0].tolist() == [20, 0]
+    assert [x.tolist() for x in batches] == [[20, 0], [10]]
+
+
+@pytest.mark.parametrize("make", [torch.tensor, np.array, lambda rows: TensorDataset(torch.tensor(rows))])
+def test_tensors_arrays_and_datasets_give_the_same_batches(make: Callable[[Any], Any]) -> None:
+    batches = source(make([[1.0], [2.0], [3.0]]), batch_size=2)
+
+    assert [x.tolist() for x in batches] == [[[1.0], [2.0]], [[3.0]]]
+
+
+def test_the_first_element_of_a_tuple_is_the_item() -> None:
+    labelled = TensorDataset(torch.arange(3), torch.tensor([7, 8, 9]))
+
+    assert source(labelled, batch_size=3)[0].tolist() == [0, 1, 2]
+
+
+def test_a_dataset_of_single_items_is_collated() -> None:
+    assert source(Squares(), batch_size=3)[1].tolist() == [[9], [16]]
+
+
+def test_a_namedtuple_of_tensors_is_all_items() -> None:
+    batch = source(Pair(torch.arange(4), torch.arange(4) * 2), batch_size=3)[1]
+
+    assert isinstance(batch, Pair)
+    assert (batch.target.tolist(), batch.given.tolist()) == ([3], [6])
+
+
+@pytest.mark.parametrize(
+    "data", [[torch.zeros(2)], (torch.zeros(2),), Batched(torch.Tensor.double, [torch.ones(2)])]
+)
+def test_batches_already_made_are_left_alone(data: Any) -> None:
+    assert source(data, batch_size=1) is data
+
+
+@pytest.mark.parametrize(
+    "data", [iter([torch.zeros(2)]), (x for x in [torch.zeros(2)]), Stream(), {"x": 1}, "path"]
+)
+def test_what_can_be_read_once_is_refused_with_the_reason(data: Any) -> None:
+    with pytest.raises(
+        InputError, match=r"resumes exactly only from a source with a length and an index.*a list"
+    ):
+        source(data, batch_size=1)
+
+
+def test_a_data_loader_is_refused_in_favour_of_its_dataset() -> None:
+    with pytest.raises(InputError, match=r"give its dataset \(`loader.dataset`\)"):
+        source(DataLoader(Squares()), batch_size=1)
+
+
+@pytest.mark.parametrize("data", [torch.zeros(0, 3), np.zeros((0, 3)), TensorDataset(torch.zeros(0))])
+def test_no_items_are_refused(data: Any) -> None:
+    with pytest.raises(InputError, match="no items"):
+        source(data, batch_size=2)
+
+
+def test_no_batches_are_refused() -> None:
+    with pytest.raises(InputError, match="empty"):
+        source([], batch_size=2)
+
+
+def test_batches_without_items_are_refused() -> None:
+    with pytest.raises(InputError, match="at least 1"):
+        source(torch.zeros(3), batch_size=0)
