@@ -1,0 +1,140 @@
+"""All that is measured of a model on a set of batches, in one call."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from uncollapse.bound import Batch, Bound
+from uncollapse.metrics import information, likelihood, units
+from uncollapse.metrics.estimate import Answer, Estimate, Unavailable
+from uncollapse.metrics.rows import Rows, collect
+
+#: With fewer items, intervals of two standard errors are too narrow.
+FEW = 30
+
+NAMES = (
+    "nll",
+    "neg_elbo",
+    "distortion",
+    "kl",
+    "mi",
+    "mi_published",
+    "marginal_kl",
+    "active_units",
+    "perplexity",
+    "effective_samples",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What `evaluate` found. `nll` and `neg_elbo` are to be minimised."""
+
+    nll: Answer
+    neg_elbo: Answer
+    distortion: Answer
+    kl: Answer
+    mi: Answer
+    mi_published: Answer
+    marginal_kl: Answer
+    active_units: Answer
+    perplexity: Answer
+    effective_samples: Answer
+    kl_per_group: Tensor
+    """(K,), the mean over items."""
+    variance_of_means: Tensor | None
+    """(D,); None where the posterior has no means."""
+    samples: int
+    seed: int
+    warnings: tuple[str, ...]
+    rows: Rows
+
+    def to_json(self) -> dict[str, Any]:
+        """All but the rows, with None for what is not finite."""
+        variances = self.variance_of_means
+        return {
+            **{name: getattr(self, name).to_json() for name in NAMES},
+            "kl_per_group": _numbers(self.kl_per_group),
+            "variance_of_means": None if variances is None else _numbers(variances),
+            "samples": self.samples,
+            "seed": self.seed,
+            "warnings": list(self.warnings),
+        }
+
+    def __str__(self) -> str:
+        width = max(map(len, NAMES))
+        lines = [f"{name:<{width}}  {getattr(self, name)}" for name in NAMES]
+        return "\n".join(lines + [f"warning: {text}" for text in self.warnings])
+
+
+def evaluate(
+    model: Callable[..., Bound],
+    batches: Iterable[Batch],
+    samples: int = 500,
+    *,
+    bound_samples: int = 10,
+    mi_passes: int = 5,
+    seed: int = 0,
+    chunk: int | None = None,
+) -> Evaluation:
+    """Measures a model on batches, with the plain bound whatever it was trained with.
+
+    Arguments:
+        model: See `Model`; a plain function will do.
+        batches: Batches; one tensor is one batch.
+        samples: How many importance samples an item; 0 for none, and then no NLL.
+        bound_samples: How many draws of the bound an item.
+        mi_passes: How many draws an item for the mutual information.
+        seed: Decides the noise; see `collect`.
+        chunk: How many samples go through the decoder at a time; changes no figure.
+    """
+    rows = collect(model, batches, samples, bound_samples, seed, chunk)
+    found = None if rows.law is None else information.densities(rows.law, seed, mi_passes)
+    mi = information.PATH if found is None else information.from_densities(found)
+    nll = likelihood.nll(rows)
+    return Evaluation(
+        nll=nll,
+        neg_elbo=likelihood.neg_elbo(rows),
+        distortion=likelihood.distortion(rows),
+        kl=likelihood.kl(rows),
+        mi=mi,
+        mi_published=information.mi_published(rows.law, rows.batch, seed),
+        marginal_kl=information.PATH if found is None else information.marginal_kl(rows.rate, found),
+        active_units=_NO_MEANS if rows.means is None else units.active_units(rows.means),
+        perplexity=likelihood.perplexity(rows),
+        effective_samples=likelihood.effective_samples(rows),
+        kl_per_group=rows.kl.mean(0),
+        variance_of_means=None if rows.means is None else units.variance_of_means(rows.means),
+        samples=samples,
+        seed=seed,
+        warnings=tuple(_warnings(rows, mi)),
+        rows=rows,
+    )
+
+
+_NO_MEANS = Unavailable("the posterior's mean is not known")
+
+
+def _warnings(rows: Rows, mi: Answer) -> Iterable[str]:
+    n = len(rows.items)
+    if n < FEW:
+        yield f"only {n} items: the standard errors themselves are uncertain."
+    degenerate = likelihood.degeneracy(rows)
+    if degenerate:
+        yield degenerate
+    if rows.law is None:
+        yield "the posterior depends on the path, so the model drew its own noise: the batching matters."
+    if isinstance(mi, Estimate) and information.is_floor(mi):
+        yield (
+            f"the mutual information is a floor: {mi.value:.2f} nats of at most log {mi.n} = {mi.cap:.2f} is "
+            f"too low by about {-(mi.bias or 0):.2g} nats or more. Take more items; do not rank models by it."
+        )
+
+
+def _numbers(values: Tensor) -> list[float | None]:
+    return [v if math.isfinite(v) else None for v in values.tolist()]

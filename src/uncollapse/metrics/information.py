@@ -1,0 +1,143 @@
+r"""How much z says about x, from the posteriors of all items.
+
+.. math:: \text{mean KL} = I_q(x; z) + \mathrm{KL}(q(z) \| p(z)), \quad q(z) = \frac1n \sum_j q(z | x_j)
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from uncollapse.distributions import operations
+from uncollapse.metrics.estimate import Answer, Estimate, Unavailable, mean
+from uncollapse.metrics.likelihood import NATS
+from uncollapse.metrics.rows import draw
+from uncollapse.randomness import generator
+
+#: How many pairs are compared at a time: few enough for a processor's cache, enough to be worth a call.
+PAIRS = 2**20
+
+PATH = Unavailable("there is no law of z given x alone: the posterior depends on the path")
+
+
+class Densities(NamedTuple):
+    """The information density log q(z|x) - log q(z) of some items, each a mean over its draws."""
+
+    values: Tensor
+    """(n,), in nats."""
+    items: Tensor
+    """(n,), their positions among all."""
+    bias: float
+    """About how much their mean exceeds the mutual information of the population; at most 0."""
+
+
+def densities(law: Any, seed: int = 0, passes: int = 5, limit: int = 10_000) -> Densities:
+    r"""The terms of the mutual information, one an item.
+
+    .. math:: r_i = \log q(z_i | x_i) - \log \frac1n \sum_j q(z_i | x_j), \quad z_i \sim q(z | x_i)
+
+    Both terms are taken at the same draw and j = i is included, so that r is 0 for identical posteriors and
+    never above log n. As the mixture is made of n items, the mean is too low for the population they come
+    from, to first order by :math:`\chi^2 / 2n`, where :math:`\chi^2 = \mathbb{E}[q(z|x) / q(z)] - 1` (read
+    off the same densities, hence too small itself near the cap).
+
+    Arguments:
+        law: The posteriors of all items, batch shape (N,).
+        seed: Decides the draws and the items.
+        passes: How many draws an item.
+        limit: The most items; of more, a random subset is taken, as the cost is their square.
+    """
+    total = law.batch_shape[0]
+    items = torch.arange(total)
+    if total > limit:
+        items = torch.randperm(total, generator=generator(seed, "subset"))[:limit].sort().values
+        law = operations.take(law, items)
+    n = len(items)
+    draws = draw(law, seed, "information", items.tolist(), passes)
+    values = torch.stack([_one_pass(law, z) for z in draws])
+    return Densities(values.mean(0), items, -(values.exp().mean().item() - 1) / (2 * n))
+
+
+def _one_pass(law: Any, z: Tensor) -> Tensor:
+    """r, with shape (n,), for one draw an item."""
+    n = len(z)
+    step = max(1, PAIRS // n)
+    values = []
+    for start in range(0, n, step):
+        pairs = operations.pairwise_log_prob(law, z[start : start + step]).double()
+        own = pairs.diagonal(start)
+        values.append(own - pairs.logsumexp(1) + math.log(n))
+    return torch.cat(values)
+
+
+def mutual_information(law: Any, seed: int = 0, passes: int = 5, limit: int = 10_000) -> Answer:
+    r"""The mutual information of x and z under q, over all items at once; see `densities`.
+
+    .. math:: \hat I = \frac1n \sum_i r_i \le \log n
+
+    References:
+        | ELBO Surgery: Yet Another Way to Carve Up the Variational Evidence Lower Bound
+        | (Hoffman & Johnson, 2016)
+        | http://approximateinference.org/accepted/HoffmanJohnson2016.pdf
+    """
+    return PATH if law is None else from_densities(densities(law, seed, passes, limit))
+
+
+def from_densities(found: Densities) -> Answer:
+    r"""The mutual information that densities add up to, its standard error sd(r) / sqrt(n)."""
+    return mean(found.values, NATS, cap=math.log(len(found.values)), bias=found.bias)
+
+
+def is_floor(mi: Estimate) -> bool:
+    """Whether the figure is only a floor: near its cap, or with a bias above half its standard error."""
+    return mi.saturated or -2 * (mi.bias or 0.0) > mi.se
+
+
+def marginal_kl(kl: Tensor, found: Densities) -> Answer:
+    """KL(q(z) || p(z)) = mean KL - MI, over the items of the densities, with the error of the differences.
+
+    Arguments:
+        kl: KL(q(z|x) || p(z)) of all items, with shape (N,).
+        found: See `densities`.
+    """
+    return mean(kl[found.items] - found.values, NATS, bias=-found.bias)
+
+
+def mi_published(law: Any, batch: Tensor, seed: int = 0, passes: int = 1) -> Answer:
+    r"""The mutual information as it is published: within each evaluation batch, then averaged over items.
+
+    .. math:: \hat I(B) = -\frac1{|B|} \sum_{i \in B} H(q(z|x_i))
+              - \frac1{|B|} \sum_{i \in B} \log \frac1{|B|} \sum_{j \in B} q(z_i | x_j)
+
+    The cap is the mean over items of log |B|, and length-sorted batches hide what z says about the length: it
+    is here to compare with published tables (and for the stopping rule that uses it), nothing else. The
+    entropy is exact and the other term sampled, so that a figure may be below 0 or above the cap by chance.
+
+    References:
+        | Lagging Inference Networks and Posterior Collapse in Variational Autoencoders (He et al., 2019)
+        | https://arxiv.org/abs/1901.05534
+
+    Arguments:
+        law: The posteriors of all items, batch shape (N,).
+        batch: The batch of each item, with shape (N,).
+        seed: Decides the draws.
+        passes: How many draws an item; one in the reference.
+    """
+    if law is None:
+        return PATH
+    try:
+        negentropy = -law.entropy().double()
+    except NotImplementedError:
+        return Unavailable(f"the entropy of `{type(law).__name__}` is not known in closed form")
+    draws = draw(law, seed, "published", range(len(batch)), passes)
+    values, caps = torch.empty_like(negentropy), torch.empty_like(negentropy)
+    for number in batch.unique():
+        members = (batch == number).nonzero().squeeze(1)
+        part, size = operations.take(law, members), math.log(len(members))
+        mixture = [operations.pairwise_log_prob(part, z[members]).double().logsumexp(1) - size for z in draws]
+        values[members] = negentropy[members] - torch.stack(mixture).mean(0)
+        caps[members] = size
+    return mean(values, NATS, cap=caps.mean().item())

@@ -1,0 +1,107 @@
+"""How well a model explains the data: the evidence, its bound, and whether the weights can be trusted."""
+
+from __future__ import annotations
+
+import torch
+
+from uncollapse.metrics.estimate import Answer, Estimate, Unavailable, mean, standard_error
+from uncollapse.metrics.rows import Rows
+
+NATS = "nats/item"
+
+#: Weights are called degenerate where more than this share of the items has too small an effective sample.
+DEGENERATE = 0.1
+
+
+def nll(rows: Rows) -> Answer:
+    r"""The negative log-likelihood by importance sampling; to be minimised.
+
+    .. math:: -\frac1N \sum_i \log \frac1K \sum_k \frac{p(x_i | z_{ik}) p(z_{ik})}{q(z_{ik} | x_i)},
+              \quad z_{ik} \sim q(z | x_i)
+
+    In expectation an upper bound of the truth, which falls towards it as K grows. Its bias, to first order,
+    is the mean of :math:`\frac12 (1/\text{ESS}_i - 1/K)`.
+
+    References:
+        | Importance Weighted Autoencoders (Burda et al., 2015)
+        | https://arxiv.org/abs/1509.00519
+    """
+    if rows.log_evidence is None or rows.effective is None:
+        return Unavailable("asked for 0 importance samples")
+    bias = 0.5 * (1 / rows.effective - 1 / rows.samples).mean().item()
+    return mean(-rows.log_evidence, NATS, bias=bias)
+
+
+def neg_elbo(rows: Rows) -> Estimate:
+    """The negative evidence lower bound, distortion + KL at weight 1; to be minimised."""
+    return mean(rows.neg_elbo, NATS)
+
+
+def distortion(rows: Rows) -> Estimate:
+    """The mean of -log p(x | z) over the posterior's draws."""
+    return mean(rows.distortion, NATS)
+
+
+def kl(rows: Rows) -> Estimate:
+    """The rate KL(q(z|x) || p(z)), summed over the groups of units."""
+    return mean(rows.rate, NATS)
+
+
+def perplexity(rows: Rows) -> Answer:
+    r"""The exponential of the nats per predicted symbol.
+
+    .. math:: \exp \frac{\sum_i a_i}{\sum_i s_i}
+
+    The nats :math:`a_i` are the NLL's where importance weights were drawn, else those of -ELBO; the unit says
+    which. The standard error is that of the ratio over items, by the delta method.
+    """
+    if rows.symbols is None or rows.symbols.sum() <= 0:
+        return Unavailable("the items are not made of symbols")
+    exact = rows.log_evidence is not None
+    nats = -rows.log_evidence if rows.log_evidence is not None else rows.neg_elbo
+    ratio = (nats.sum() / rows.symbols.sum()).item()
+    error = standard_error(nats - ratio * rows.symbols) / rows.symbols.mean().item()
+    value = torch.tensor(ratio).double().exp().item()  # inf where it overflows
+    unit = f"per symbol, from {'the NLL' if exact else '-ELBO'}"
+    return Estimate(value, value * error, len(nats), unit)
+
+
+def effective_samples(rows: Rows) -> Answer:
+    r"""The median over items of the effective number of importance samples, :math:`(\sum w)^2 / \sum w^2`.
+
+    The standard error is a quarter of the width of the order statistics' 95 % interval.
+    """
+    if rows.effective is None:
+        return Unavailable("asked for 0 importance samples")
+    n = len(rows.effective)
+    half = 0.98 / n**0.5
+    ends = torch.tensor([max(0.0, 0.5 - half), 0.5, min(1.0, 0.5 + half)], dtype=torch.float64)
+    low, middle, high = rows.effective.quantile(ends).tolist()
+    return Estimate(middle, (high - low) / 3.92, n, "samples", cap=float(rows.samples))
+
+
+def degeneracy(rows: Rows) -> str | None:
+    r"""What to do where few of the importance weights count; None where they are fine.
+
+    The weights are called degenerate where more than 10 % of the items have an effective sample
+    :math:`(\sum w)^2 / \sum w^2` below max(2, K / 100). An item's NLL is then too high by
+    :math:`\frac12 (1/\text{ESS} - 1/K)` nats or more (0.1 at ESS = 5), as much as tells good models apart.
+    With a single sample the figure is the -ELBO, and nothing can degenerate.
+
+    References:
+        | Sequential Imputations and Bayesian Missing Data Problems (Kong, Liu & Wong, 1994)
+        | https://doi.org/10.1080/01621459.1994.10476469
+        | The Sample Size Required in Importance Sampling (Chatterjee & Diaconis, 2018)
+        | https://arxiv.org/abs/1511.01437
+    """
+    if rows.effective is None or rows.samples < 2:
+        return None
+    least = max(2.0, rows.samples / 100)
+    few = (rows.effective < least).double().mean().item()
+    if few <= DEGENERATE:
+        return None
+    return (
+        f"the importance weights degenerate: for {few:.0%} of the items fewer than {least:g} of "
+        f"{rows.samples} samples count, so the NLL reads too high. Ask for ten times as many and see if it "
+        "falls; if it does, quote it as an upper bound, or improve the posterior."
+    )

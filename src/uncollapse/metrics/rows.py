@@ -1,0 +1,297 @@
+"""One row an item: what evaluation keeps of a stream of batches, from which every metric is computed."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.distributions import Distribution, Independent, Normal
+
+from uncollapse.bound import Batch, Bound, size, symbols
+from uncollapse.distributions import operations
+from uncollapse.errors import InputError
+from uncollapse.randomness import generator, seeded
+
+#: How many copies of an item, over all items of a batch, a decoder sees at a time.
+SEQUENCES = 512
+
+#: Laws other than Gaussians are drawn in blocks of this many draws, so that fewer are a prefix of more.
+BLOCK = 16
+
+TENSORS = ("items", "batch", "distortion", "kl", "log_evidence", "effective", "means", "symbols")
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """What is known of N items, sorted by their ids, in nats and float64, on the CPU."""
+
+    items: Tensor
+    """(N,), the ids."""
+    batch: Tensor
+    """(N,), the batch that the item came in."""
+    distortion: Tensor
+    """(N,), the mean of -log p(x | z) over the bound's draws."""
+    kl: Tensor
+    """(N, K), KL(q || p) by group."""
+    log_evidence: Tensor | None
+    """(N,), the log of the mean importance weight; None where no weights were asked for."""
+    effective: Tensor | None
+    """(N,), the effective number of importance samples, (sum w)^2 / sum w^2."""
+    means: Tensor | None
+    """(N, D), the posterior means; None where the law has none."""
+    symbols: Tensor | None
+    """(N,), how many symbols the item predicts."""
+    law: Distribution | None
+    """The posteriors of all items; None where they depend on the path."""
+    samples: int
+    """How many importance samples."""
+    bound_samples: int
+    """How many draws of the bound."""
+    seed: int
+
+    @property
+    def rate(self) -> Tensor:
+        """(N,), KL(q || p) summed over the groups."""
+        return self.kl.sum(1)
+
+    @property
+    def neg_elbo(self) -> Tensor:
+        """(N,), the negative evidence lower bound."""
+        return self.distortion + self.rate
+
+    def save(self, path: Path) -> None:
+        """Writes one safetensors file, with what is not a tensor as JSON in its header."""
+        tensors = {name: getattr(self, name) for name in TENSORS if getattr(self, name) is not None}
+        header: dict[str, Any] = {k: getattr(self, k) for k in ("samples", "bound_samples", "seed")}
+        if self.law is not None:
+            header["law"] = _family(self.law)
+            tensors |= {f"law.{name}": value for name, value in operations.parameters(self.law).items()}
+        aside = path.with_suffix(".partial")
+        # Clones, as the format refuses tensors that share memory.
+        tensors = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
+        save_file(tensors, aside, metadata={"rows": json.dumps(header)})
+        os.replace(aside, path)
+
+    @classmethod
+    def load(cls, path: Path) -> Rows:
+        """Reads what `save` wrote; the law is None where it is not one of torch's or of this package."""
+        with safe_open(path, framework="pt") as file:
+            header = json.loads(file.metadata()["rows"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        values = {k.removeprefix("law."): v for k, v in tensors.items() if k.startswith("law.")}
+        law = _restore(header.pop("law", None), values)
+        return cls(**{name: tensors.get(name) for name in TENSORS}, law=law, **header)
+
+
+def collect(
+    model: Callable[..., Bound],
+    batches: Iterable[Batch] | Sequence[Batch],
+    samples: int = 500,
+    bound_samples: int = 10,
+    seed: int = 0,
+    chunk: int | None = None,
+) -> Rows:
+    """Streams batches through a model, without gradient and in evaluation mode, into rows.
+
+    The noise of an item is a function of the seed, its id and the sample's number, so that no figure depends
+    on the batching, the chunks, or what else is measured. Ids are those that the source names
+    (`batches.items`), else running numbers. Where the posterior depends on the path (`Bound.q` is None), the
+    model draws for itself under a seed for each batch, and the figures do depend on the batching.
+
+    Arguments:
+        model: See `Model`; a plain function will do.
+        batches: Batches; one tensor, or one NamedTuple of tensors, is one batch.
+        samples: How many importance samples K an item; 0 for none.
+        bound_samples: How many draws of the bound an item.
+        seed: Decides the noise.
+        chunk: How many samples go through the decoder at a time; as many as make 512 items, if not given.
+
+    Raises:
+        InputError: where there is no batch, or `bound_samples` is below 1, or `samples` below 0.
+    """
+    if samples < 0 or bound_samples < 1:
+        raise InputError(
+            f"cannot evaluate with samples={samples} and bound_samples={bound_samples}: give `samples` of at "
+            "least 0 (0: no importance weights) and `bound_samples` of at least 1."
+        )
+    plan = _Plan(model, samples, bound_samples, seed, chunk)
+    with torch.no_grad(), _evaluating(model):
+        parts = [_measure(plan, i, items, x) for i, (items, x) in enumerate(_numbered(batches))]
+    if not parts:
+        raise InputError("there is nothing to evaluate: the source gave no batch.")
+    return _join(plan, parts)
+
+
+def draw(law: Any, seed: int, purpose: str, items: Sequence[int], count: int) -> Tensor:
+    """Draws z ~ q with shape (count, B, ...), each a function of (seed, purpose, item, number of the draw).
+
+    Arguments:
+        law: The posteriors, batch shape (B,).
+        seed: Decides the noise.
+        purpose: Names the stream, so that one figure's draws are not another's.
+        items: The id of each of the B items.
+        count: How many draws an item.
+    """
+    if isinstance(law, Independent) and isinstance(law.base_dist, Normal):
+        loc, scale = law.base_dist.loc, law.base_dist.scale
+        shape = (count, *loc.shape[1:])
+        noise = torch.stack([_normal(generator(seed, purpose, item), shape) for item in items], 1)
+        return loc + scale * noise.to(loc)
+    host = operations.rebuild(law, {k: v.cpu() for k, v in operations.parameters(law).items()})
+    draws = []
+    for i, item in enumerate(items):
+        one = operations.take(host, slice(i, i + 1))
+        with seeded(seed, purpose, item):
+            blocks = [one.sample(torch.Size((BLOCK,))) for _ in range(-(-count // BLOCK))]
+        draws.append(torch.cat(blocks)[:count])
+    return torch.cat(draws, 1).to(next(iter(operations.parameters(law).values())).device)
+
+
+class _Plan(NamedTuple):
+    model: Callable[..., Bound]
+    samples: int
+    bound_samples: int
+    seed: int
+    chunk: int | None
+
+
+def _measure(plan: _Plan, index: int, items: Tensor, x: Batch) -> Rows:
+    # A scope of its own, as the model draws a z that nobody uses: evaluation leaves training's noise alone.
+    with seeded(plan.seed, "encode", index, device=_device(x)):
+        q = plan.model(x).q
+    bound = [
+        (len(b.log_likelihood), b.distortion.double().cpu(), b.kl.double().cpu())
+        for b in _passes(plan, index, items, x, q, "bound", plan.bound_samples)
+    ]
+    draws = sum(n for n, _, _ in bound)
+    weights = [b.log_weights.double().cpu() for b in _passes(plan, index, items, x, q, "weights", plan.samples)]
+    log_evidence, effective = _summary(torch.cat(weights), plan.samples) if weights else (None, None)
+    counts = symbols(x)
+    return Rows(
+        items=items,
+        batch=torch.full((len(items),), index),
+        distortion=torch.stack([n / draws * distortion for n, distortion, _ in bound]).sum(0),
+        kl=torch.stack([n / draws * kl for n, _, kl in bound]).sum(0),
+        log_evidence=log_evidence,
+        effective=effective,
+        means=_means(q),
+        symbols=None if counts is None else counts.double().cpu(),
+        law=None if q is None else _on_host(q),
+        **_settings(plan),
+    )
+
+
+def _passes(
+    plan: _Plan, index: int, items: Tensor, x: Batch, q: Distribution | None, purpose: str, count: int
+) -> Iterator[Bound]:
+    """The bounds of `count` draws, a chunk at a time."""
+    step = plan.chunk or max(1, SEQUENCES // size(x))
+    if q is None:
+        with seeded(plan.seed, purpose, index, device=_device(x)):
+            yield from [plan.model(x, samples=min(step, count - k)) for k in range(0, count, step)]
+    elif count:
+        # Without latent units all draws are the same one.
+        draws = draw(q, plan.seed, purpose, items.tolist(), count if q.event_shape.numel() else 1)
+        for z in draws.split(step):
+            yield plan.model(x, q=operations.fixed(q, z), samples=len(z))
+
+
+def _summary(log_weights: Tensor, samples: int) -> tuple[Tensor, Tensor]:
+    """The log of the mean weight and the effective sample size, from one logsumexp over all (K, B)."""
+    total, drawn = log_weights.logsumexp(0), len(log_weights)
+    effective = (2 * total - (2 * log_weights).logsumexp(0)).exp()
+    return total - math.log(drawn), effective * (samples / drawn)
+
+
+def _join(plan: _Plan, parts: list[Rows]) -> Rows:
+    order = torch.cat([part.items for part in parts]).argsort(stable=True)
+    columns = {name: [getattr(part, name) for part in parts] for name in TENSORS}
+    groups = max(kl.shape[1] for kl in columns["kl"])
+    # Time steps that a batch lacks cost nothing.
+    columns["kl"] = [F.pad(kl, (0, groups - kl.shape[1])) for kl in columns["kl"]]
+    laws = [part.law for part in parts if part.law is not None]
+    return Rows(
+        **{name: None if c[0] is None else torch.cat(c)[order] for name, c in columns.items()},  # pyright: ignore[reportArgumentType]
+        law=operations.take(operations.cat(laws), order) if laws else None,
+        **_settings(plan),
+    )
+
+
+def _settings(plan: _Plan) -> dict[str, int]:
+    return {"samples": plan.samples, "bound_samples": plan.bound_samples, "seed": plan.seed}
+
+
+def _normal(random: torch.Generator, shape: Sequence[int]) -> Tensor:
+    # In whole blocks of 16, which torch fills one after the other: so fewer draws are a prefix of more.
+    count = torch.Size(shape).numel()
+    return torch.randn(-(-count // 16) * 16, generator=random, dtype=torch.float32)[:count].view(*shape)
+
+
+def _means(q: Distribution | None) -> Tensor | None:
+    try:
+        return None if q is None else operations.mean(q).double().cpu()
+    except NotImplementedError:
+        return None
+
+
+def _on_host(law: Any) -> Distribution:
+    return operations.rebuild(law, {k: v.detach().cpu() for k, v in operations.parameters(law).items()})
+
+
+def _device(x: Batch) -> torch.device:
+    return (x if isinstance(x, Tensor) else x[0]).device
+
+
+def _numbered(batches: Any) -> Iterator[tuple[Tensor, Batch]]:
+    """Every batch with the ids of its items."""
+    if isinstance(batches, Tensor) or "_fields" in dir(batches):
+        batches = [batches]
+    named, first = (batches.items if "items" in dir(batches) else None), 0
+    each: Iterable[Batch] = batches if "__iter__" in dir(batches) else (batches[i] for i in range(len(batches)))
+    for i, x in enumerate(each):
+        yield (torch.arange(first, first + size(x)) if named is None else torch.as_tensor(named[i])), x
+        first += size(x)
+
+
+@contextmanager
+def _evaluating(model: Any) -> Iterator[None]:
+    """Every network of the model in evaluation mode within the block, and as it was after it."""
+    if isinstance(model, nn.Module):
+        roots = [model]
+    else:
+        roots = list(model.players().values()) if "players" in dir(model) else []
+    before = {module: module.training for root in roots for module in root.modules()}
+    try:
+        for root in roots:
+            root.eval()
+        yield
+    finally:
+        for module, training in before.items():
+            module.training = training
+
+
+def _family(law: Any) -> dict[str, Any]:
+    wrapped = law.reinterpreted_batch_ndims if isinstance(law, Independent) else 0
+    kind = type(law.base_dist if wrapped else law)
+    return {"module": kind.__module__, "name": kind.__qualname__, "independent": wrapped}
+
+
+def _restore(family: dict[str, Any] | None, values: dict[str, Tensor]) -> Distribution | None:
+    # A file may not choose what code is imported.
+    if family is None or family["module"].split(".")[0] not in ("torch", "uncollapse"):
+        return None
+    kind = getattr(importlib.import_module(family["module"]), family["name"])
+    law = kind(**values, validate_args=False)
+    return Independent(law, family["independent"], validate_args=False) if family["independent"] else law

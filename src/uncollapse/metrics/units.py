@@ -1,0 +1,49 @@
+"""Which latent units move with the data."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from uncollapse.metrics.estimate import Answer, Estimate, Unavailable
+
+
+def variance_of_means(means: Tensor) -> Tensor:
+    r"""The variance over items of each unit's posterior mean, with shape (D,), divisor N - 1.
+
+    .. math:: A_d = \text{Var}_x(\mathbb{E}_{q(z|x)}[z_d])
+
+    References:
+        | Importance Weighted Autoencoders (Burda et al., 2015)
+        | https://arxiv.org/abs/1509.00519
+
+    Arguments:
+        means: The posterior means, with shape (N, D), of all items, not of one batch.
+    """
+    means = means.double()
+    return (means - means.mean(0)).square().sum(0) / (len(means) - 1)
+
+
+def active_units(means: Tensor, threshold: float = 0.01) -> Answer:
+    r"""How many units' posterior means vary: :math:`\#\{d : A_d \ge \text{threshold}\}`.
+
+    It depends on the scale of z: multiply z by ten and more units are active, though nothing was learnt. The
+    standard error takes the sampled variance of each unit for Gaussian, with its spread from fourth moments,
+    and the units for independent: :math:`\sqrt{\sum_d p_d (1 - p_d)}`, p the chance to read as active.
+
+    Arguments:
+        means: The posterior means, with shape (N, D).
+        threshold: The least variance of an active unit.
+    """
+    n, units = means.shape
+    if n < 2:
+        return Unavailable("the variance over items needs two items")
+    variance = variance_of_means(means)
+    fourth = (means.double() - means.double().mean(0)).pow(4).mean(0)
+    error = ((fourth - variance.square() * (n - 3) / (n - 1)) / n).clamp_min(0).sqrt()
+    distance = (variance - threshold) / error.clamp_min(torch.finfo(torch.float64).tiny)
+    chance = torch.special.ndtr(distance)
+    se = math.sqrt((chance * (1 - chance)).sum().item())
+    return Estimate(float((variance >= threshold).sum()), se, n, "units", cap=float(units))
