@@ -1,1 +1,66 @@
 """Train VAEs that keep using their latents, and measure truthfully whether they do."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from uncollapse.bound import Bound
+    from uncollapse.dials import Constant, Linear
+    from uncollapse.errors import InputError, TrainingError
+    from uncollapse.experiment.api import fit, load
+    from uncollapse.metrics.estimate import Estimate, Unavailable
+    from uncollapse.metrics.evaluation import Evaluation, evaluate
+    from uncollapse.model import VAE, Model
+    from uncollapse.objective import Loss, Objective
+    from uncollapse.posteriors import Posterior, gaussian
+    from uncollapse.priors import StandardNormal
+
+__version__ = "0.1.0"
+
+# Names are loaded when they are asked for: torch takes seconds, and `--help` needs none of it.
+_HOME = {
+    "bound": ["Bound"],
+    "dials": ["Constant", "Linear"],
+    "errors": ["InputError", "TrainingError"],
+    "experiment.api": ["fit", "load"],
+    "metrics.estimate": ["Estimate", "Unavailable"],
+    "metrics.evaluation": ["Evaluation", "evaluate"],
+    "model": ["VAE", "Model"],
+    "objective": ["Loss", "Objective"],
+    "posteriors": ["Posterior", "gaussian"],
+    "priors": ["StandardNormal"],
+}
+_MODULE = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = [
+    "VAE",
+    "Bound",
+    "Constant",
+    "Estimate",
+    "Evaluation",
+    "InputError",
+    "Linear",
+    "Loss",
+    "Model",
+    "Objective",
+    "Posterior",
+    "StandardNormal",
+    "TrainingError",
+    "Unavailable",
+    "evaluate",
+    "fit",
+    "gaussian",
+    "load",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE:
+        raise AttributeError(f"module 'uncollapse' has no attribute '{name}'")
+    return getattr(import_module(f"uncollapse.{_MODULE[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

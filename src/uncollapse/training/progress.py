@@ -1,0 +1,99 @@
+"""Progress for people: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any, TextIO
+
+from uncollapse.training.listeners import Listener, Moment
+
+
+def progress(label: str, stream: TextIO = sys.stderr) -> Listener:
+    """A bar where the stream is a terminal, else a line an epoch."""
+    return Bar(label) if stream.isatty() else Lines(label, stream)
+
+
+class Clock:
+    """Speed and time left, from the steps and symbols heard of."""
+
+    def __init__(self) -> None:
+        self.total, self.first, self.began = 1, 0, time.perf_counter()
+        self.values: dict[str, Any] = {}
+        self.symbols, self.since = 0.0, self.began
+
+    def hear(self, moment: Moment) -> None:
+        if moment.kind == "start":
+            self.__init__()
+            self.total = moment.values["epochs"] * moment.values["steps_per_epoch"]
+            self.first = moment.step
+        elif moment.kind == "window":
+            now = time.perf_counter()
+            self.symbols = moment.values["symbols"] / max(now - self.since, 1e-9)
+            self.since = now
+            self.values |= moment.values
+        elif moment.kind == "epoch":
+            self.values |= moment.values
+
+    def left(self, step: int) -> float:
+        """Seconds to the last epoch at the mean speed so far; early stopping only shortens it."""
+        done = step - self.first
+        return (time.perf_counter() - self.began) / done * (self.total - step) if done > 0 else float("nan")
+
+
+def describe(moment: Moment, clock: Clock) -> str:
+    """The state of a run in one line: bound, rate, MI, inner steps, speed."""
+    parts = [f"epoch {moment.epoch}"]
+    values = clock.values
+    if "neg_elbo" in values:
+        parts += [f"−ELBO {values['neg_elbo']['value']:.2f}", f"KL {values['kl']['value']:.2f}"]
+        parts += [f"MI {values['mi']['value']:.2f}"] if "value" in values["mi"] else []
+    elif "loss" in values:
+        parts += [f"loss {values['loss']:.2f}", f"rate {values['rate']:.2f}"] if "rate" in values else []
+    if values.get("descents", 1) > 1:
+        parts.append(f"{values['descents'] - 1:.0f} inner steps")
+    parts += [f"{clock.symbols:,.0f} tokens/s"] if clock.symbols else []
+    return "  ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    if seconds != seconds:
+        return "?"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class Lines:
+    """A line at the start, after every epoch and at the end."""
+
+    def __init__(self, label: str, stream: TextIO) -> None:
+        self.label, self.stream, self.clock = label, stream, Clock()
+
+    def __call__(self, moment: Moment) -> None:
+        self.clock.hear(moment)
+        if moment.kind == "epoch":
+            left = f"  at most {duration(self.clock.left(moment.step))} left"
+            print(f"{self.label}  {describe(moment, self.clock)}{left}", file=self.stream, flush=True)
+
+
+class Bar:
+    """A bar with the state of the run and the time left."""
+
+    def __init__(self, label: str) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"))
+        self.bar = Progress(*columns, console=Console(stderr=True), refresh_per_second=4)
+        self.task, self.clock = self.bar.add_task(label, total=None, state=""), Clock()
+
+    def __call__(self, moment: Moment) -> None:
+        self.clock.hear(moment)
+        if moment.kind == "start":
+            self.bar.start()
+        state = f"{describe(moment, self.clock)}  at most {duration(self.clock.left(moment.step))} left"
+        self.bar.update(self.task, total=self.clock.total, completed=moment.step, state=state)
+        if moment.kind == "end":
+            self.bar.stop()

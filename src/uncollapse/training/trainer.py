@@ -1,0 +1,324 @@
+"""The trainer: players, the outer loop, validation by the true bound, checkpoints."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from uncollapse.bound import Batch, symbols
+from uncollapse.dials import Schedule, turn
+from uncollapse.errors import InputError, TrainingError, unknown
+from uncollapse.metrics.evaluation import Evaluation, evaluate
+from uncollapse.objective import Loss, Objective
+from uncollapse.randomness import generator, mix, seeded
+from uncollapse.training.checkpoints import Checkpoints, Snapshot
+from uncollapse.training.inference import Inference, amortised
+from uncollapse.training.listeners import Listener, Moment
+from uncollapse.training.plateau import Plateau
+from uncollapse.training.players import Optimiser, Player
+from uncollapse.training.procedures import Joint, Procedure
+
+
+class Source(Protocol):
+    """A sized, indexable source of batches: what exact resume needs."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Batch: ...
+
+
+class Trainer:
+    """Trains a model on a source of batches.
+
+    Every random choice of step t (noise, dropout, the inner loop's batches) is a function of (seed, t), and the
+    order of the batches of (seed, epoch), so that a run that is stopped and goes on is the run that was not.
+
+    Arguments:
+        model: An `nn.Module` that is a `Model`: it returns a `Bound` and names its players.
+        train, valid: Sources of batches.
+        objective: What is descended; the negative ELBO by default.
+        procedure: Who descends when.
+        inference: How q is found.
+        optimisers: One for each player; Adam at 1e-3 for those not named.
+        dials: Schedules by the path of the number they move, such as "objective.weights.rate".
+        clip: The largest gradient norm, in total over the players of a step; None for no clipping.
+        max_epochs: Passes over `train` at most.
+        plateau: The learning-rate decay; None for none.
+        seed: Of every random source in training.
+        checkpoints: Where the run is kept; in memory by default.
+        checkpoint_seconds: The longest time between two checkpoints within an epoch.
+        listeners: Callables that hear of every `Moment`.
+        window: Steps between two reads of the loss.
+        device: Where it runs.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        train: Source,
+        valid: Source,
+        *,
+        objective: Objective | None = None,
+        procedure: Procedure | None = None,
+        inference: Inference = amortised,
+        optimisers: Mapping[str, Optimiser] | None = None,
+        dials: Mapping[str, Schedule] | None = None,
+        clip: float | None = 5.0,
+        max_epochs: int = 100,
+        plateau: Plateau | None = None,
+        seed: int = 0,
+        checkpoints: Checkpoints | None = None,
+        checkpoint_seconds: float = 120.0,
+        listeners: Sequence[Listener] = (),
+        window: int = 20,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.device = torch.device(device)
+        self.model, self.train, self.valid = model.to(self.device), train, valid
+        self.objective = (objective or Objective()).to(self.device)
+        self.procedure, self.inference = procedure or Joint(), inference
+        self.players = _players(model, optimisers or {})
+        self.dials, self.clip = dict(dials or {}), clip
+        self.max_epochs, self.plateau, self.seed = max_epochs, plateau, seed
+        self.checkpoints, self.checkpoint_seconds = checkpoints or Checkpoints(None), checkpoint_seconds
+        self.listeners, self.window = listeners, window
+        self.step, self.epoch, self.best, self.seconds = 0, 0, float("inf"), 0.0
+        self.finished = False
+        self._descents, self._symbols = 0, torch.zeros((), device=self.device)
+
+    # What a procedure is made of.
+
+    def loss(self, x: Batch) -> Loss:
+        """The objective on a batch, under the players now awake."""
+        counted = symbols(x)
+        if counted is not None:
+            self._symbols += counted.sum()
+        return self.objective(self.inference(self.model, self.objective, x))
+
+    def draw(self) -> Batch:
+        """A training batch, uniformly at random with replacement."""
+        return self.batch(int(torch.randint(len(self.train), ())))
+
+    def batch(self, index: int) -> Batch:
+        return move(self.train[index], self.device)
+
+    @contextmanager
+    def awake(self, *players: str) -> Iterator[None]:
+        """Freezes the other players before the forward pass, so that nothing is computed for them."""
+        others = [player for name, player in self.players.items() if name not in players]
+        for player in others:
+            player.freeze(True)
+        try:
+            yield
+        finally:
+            for player in others:
+                player.freeze(False)
+
+    def descend(self, loss: Loss, *players: str, norm_over: Sequence[str] | None = None) -> None:
+        """One step of some players down a loss.
+
+        Arguments:
+            loss: What to descend.
+            players: Who steps.
+            norm_over: Over whose gradients the norm that is clipped is taken; those who step by default.
+        """
+        loss.total.backward()
+        if self.clip is not None:
+            norm = get_total_norm(self._gradients(norm_over or players))
+            clip_grads_with_norm_(self._parameters(players), self.clip, norm)
+        for name in players:
+            self.players[name].step()
+        for player in self.players.values():
+            player.forget_gradients()
+        self._descents += 1
+
+    def _parameters(self, players: Sequence[str]) -> list[Tensor]:
+        return [parameter for name in players for parameter in self.players[name].parameters]
+
+    def _gradients(self, players: Sequence[str]) -> list[Tensor]:
+        return [p.grad for p in self._parameters(players) if p.grad is not None]
+
+    # The loop.
+
+    def fit(self) -> None:
+        """Trains to the end, from the last checkpoint where there is one, and leaves the best weights in the model."""
+        self._resume()
+        self._tell("start", {"epochs": self.max_epochs, "steps_per_epoch": len(self.train)})
+        with seeded(self.seed, "fit", device=self.device):
+            while not self.finished:
+                self._run_epoch()
+        self._load_best()
+        self._tell("end", {"seconds": self.seconds})
+
+    def _run_epoch(self) -> None:
+        self._began = self._saved = time.perf_counter()
+        order = torch.randperm(len(self.train), generator=generator(self.seed, "order", self.epoch)).tolist()
+        sums: dict[str, Tensor] = {}
+        for index in order[self.step - self.epoch * len(order) :]:
+            loss = self._outer_step(index)
+            for name, value in {**loss.parts, "loss": loss.total}.items():
+                sums[name] = sums.get(name, 0.0) + value.detach()
+            if self.step % self.window == 0:
+                self._read_window(sums)
+                sums = {}
+            if time.perf_counter() - self._saved > self.checkpoint_seconds:
+                self._save_last()
+        self._end_epoch()
+
+    def _outer_step(self, index: int) -> Loss:
+        torch.manual_seed(mix(self.seed, "step", self.step))
+        for path, schedule in self.dials.items():
+            turn(self, path, schedule(self.step))
+        self.model.train()
+        loss = self.procedure(self, self.batch(index))
+        self.step += 1
+        self._tell("step", {})
+        return loss
+
+    def _read_window(self, sums: dict[str, Tensor]) -> None:
+        values = {name: float(value) / self.window for name, value in sums.items()}
+        bad = [name for name, value in values.items() if not math.isfinite(value)]
+        if bad:
+            raise TrainingError(
+                f"{', '.join(bad)} became {values[bad[0]]} within the {self.window} steps before step {self.step}: "
+                "lower the learning rate or the clipping norm, or look for a bad item; the last checkpoint is intact."
+            )
+        values |= {path: schedule(self.step - 1) for path, schedule in self.dials.items()}
+        values |= {"descents": self._descents / self.window, "symbols": float(self._symbols)}
+        self._descents, self._symbols = 0, torch.zeros((), device=self.device)
+        self._tell("window", values)
+
+    def _end_epoch(self) -> None:
+        validation = self.validate()
+        value = estimate(validation, "neg_elbo")
+        self.procedure.observe(self.epoch, self.step, validation)
+        if value < self.best:
+            self.best = value
+            self.checkpoints.save_best(self.step, Snapshot(_tensors(self.model), {"step": self.step}))
+        verdict = self.plateau.observe(self.epoch, value) if self.plateau else "go"
+        if verdict == "decay":
+            self._decay()
+        self.epoch += 1
+        self.finished = verdict == "stop" or self.epoch >= self.max_epochs
+        names = ("neg_elbo", "distortion", "kl", "mi", "mi_published", "active_units")
+        report: dict[str, Any] = {name: getattr(validation, name).to_json() for name in names}
+        self._save_last()
+        report |= {**self.procedure.memory(), "learning_rate_scale": self.scale, "seconds": self.seconds}
+        self._tell("epoch", report)
+
+    @property
+    def scale(self) -> float:
+        """What the learning rates are multiplied by at present."""
+        return self.plateau.scale if self.plateau else 1.0
+
+    def validate(self) -> Evaluation:
+        """The true bound (rate weight 1) on the validation split, in evaluation mode, with the same noise each time."""
+        valid = Moved(self.valid, self.device)
+        return evaluate(self.model, valid, samples=0, bound_samples=1, seed=mix(self.seed, "validate"))
+
+    def _decay(self) -> None:
+        assert self.plateau is not None
+        if self.plateau.reload:
+            self._load_best()
+        for player in self.players.values():
+            player.renew(self.scale)
+
+    def _load_best(self) -> None:
+        best = self.checkpoints.best()
+        if best is not None:
+            self.model.load_state_dict(best.tensors)
+
+    def _tell(self, kind: Any, values: dict[str, Any]) -> None:
+        moment = Moment(kind, self.step, self.epoch, values)
+        for listener in self.listeners:
+            listener(moment)
+
+    # Checkpoints.
+
+    def _save_last(self) -> None:
+        now = time.perf_counter()
+        self.seconds, self._began, self._saved = self.seconds + now - self._began, now, now
+        self.checkpoints.save_last(self.step, self.snapshot())
+
+    def snapshot(self) -> Snapshot:
+        """All that training needs to go on."""
+        tensors = {f"model/{k}": v for k, v in _tensors(self.model).items()}
+        tensors |= {f"objective/{k}": v for k, v in self.objective.state_dict().items()}
+        for name, player in self.players.items():
+            tensors |= {f"optimiser/{name}/{k}": v for k, v in player.memory().items()}
+        state = {name: getattr(self, name) for name in ("step", "epoch", "best", "seconds", "finished")}
+        state |= {
+            "procedure": self.procedure.memory(),
+            "plateau": self.plateau.memory() if self.plateau else {},
+        }
+        return Snapshot(tensors, state)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Goes back to a snapshot."""
+        for name in ("step", "epoch", "best", "seconds", "finished"):
+            setattr(self, name, snapshot.state[name])
+        self.procedure.recall(snapshot.state["procedure"])
+        if self.plateau:
+            self.plateau.recall(snapshot.state["plateau"])
+        self.model.load_state_dict(_under(snapshot.tensors, "model/"))
+        self.objective.load_state_dict(_under(snapshot.tensors, "objective/"))
+        for name, player in self.players.items():
+            player.recall(_under(snapshot.tensors, f"optimiser/{name}/"), self.scale)
+
+    def _resume(self) -> None:
+        last = self.checkpoints.last()
+        if last is not None:
+            self.restore(last)
+
+
+class Moved:
+    """A source of batches, each moved to a device when it is asked for."""
+
+    def __init__(self, source: Source, device: torch.device) -> None:
+        self.source, self.device = source, device
+        if "items" in dir(source) and not isinstance(source, Tensor):
+            self.items = source.items  # pyright: ignore[reportAttributeAccessIssue]
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Batch:
+        return move(self.source[index], self.device)
+
+
+def move(x: Batch, device: torch.device) -> Batch:
+    """A batch on a device."""
+    return x.to(device) if isinstance(x, Tensor) else type(x)(*(part.to(device) for part in x))
+
+
+def estimate(validation: Evaluation, name: str) -> float:
+    """A figure that training cannot do without."""
+    value = getattr(validation, name)
+    if not math.isfinite(value.value):
+        raise TrainingError(f"the validation split's {name} is {value.value}: lower the learning rate.")
+    return value.value
+
+
+def _players(model: nn.Module, optimisers: Mapping[str, Optimiser]) -> dict[str, Player]:
+    modules: dict[str, nn.Module] = model.players()  # pyright: ignore[reportCallIssue, reportAssignmentType]
+    for name in optimisers:
+        if name not in modules:
+            raise unknown("player", name, modules)
+    players = {name: Player(module, optimisers.get(name, Optimiser())) for name, module in modules.items()}
+    if not any(player.parameters for player in players.values()):
+        raise InputError("the model has no parameter to train: none of its players' parameters asks for a gradient.")
+    return players
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    return dict(model.state_dict())
+
+
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,197 @@
+"""Aggressive training: the inner loop's rule, its clipping, its return to joint training, its fixed point."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, Independent, Normal
+
+import uncollapse as uc
+from uncollapse.metrics.estimate import Estimate
+from uncollapse.objective import Loss
+from uncollapse.training.players import Optimiser
+from uncollapse.training.procedures import Aggressive, UntilInformationDrops
+from uncollapse.training.trainer import Trainer
+
+
+class Scripted:
+    """A trainer that plays back the mean losses of windows and writes down what is asked of it."""
+
+    def __init__(self, windows: list[float], window: int) -> None:
+        self.losses = [value for value in windows for _ in range(window)]
+        self.players = {"inference": None, "generation": None}
+        self.said: list[tuple[Any, ...]] = []
+        self.drawn = 0
+
+    def loss(self, x: Tensor) -> Loss:
+        inner = sum(players == ("inference",) for players, *_ in self.said)
+        return Loss(torch.tensor(self.losses[min(inner, len(self.losses) - 1)]), {"batch": x})
+
+    def descend(self, loss: Loss, *players: str, norm_over: tuple[str, ...] | None = None) -> None:
+        self.said.append((players, norm_over, loss.parts["batch"]))
+
+    def draw(self) -> Tensor:
+        self.drawn += 1
+        return torch.full((2, 1), float(self.drawn))
+
+    @property
+    def inner(self) -> int:
+        return sum(players == ("inference",) for players, *_ in self.said)
+
+
+DECREASING = [5.0 - 0.01 * i for i in range(20)]
+
+
+@pytest.mark.parametrize(
+    ("windows", "window", "ties", "updates"),
+    [  # T17
+        ([5.0, 4.8, 4.81], 10, "continue", 30),
+        ([5.0, 4.8, 4.81], 15, "continue", 45),
+        (DECREASING, 10, "continue", 99),
+        ([5.0] * 10, 10, "continue", 99),
+        ([5.0, 5.1], 10, "continue", 20),
+        ([5.0, 5.1], 15, "continue", 30),
+        ([5.0] * 10, 10, "stop", 20),
+        (DECREASING, 10, "stop", 99),
+    ],
+)
+def test_the_inner_loop_ends_where_the_window_is_not_better(
+    windows: list[float], window: int, ties: Any, updates: int
+) -> None:
+    trainer = Scripted(windows, window)
+    Aggressive(window=window, ties=ties)(trainer, torch.zeros(2, 1))  # pyright: ignore[reportArgumentType]
+    assert trainer.inner == updates
+
+
+def test_a_budget_replaces_the_rule() -> None:
+    trainer = Scripted([5.0, 9.0, 9.0, 9.0], 10)
+    Aggressive(budget=33)(trainer, torch.zeros(2, 1))  # pyright: ignore[reportArgumentType]
+    assert trainer.inner == 33
+
+
+def test_the_first_inner_step_and_the_decoder_step_share_their_batch() -> None:
+    trainer, x = Scripted([5.0, 6.0], 10), torch.full((2, 1), -7.0)
+    Aggressive()(trainer, x)  # pyright: ignore[reportArgumentType]
+    batches = [float(batch[0, 0]) for *_, batch in trainer.said]
+    assert batches == [-7.0, *map(float, range(1, 20)), -7.0]
+
+
+def test_joint_clipping_measures_both_players_though_one_steps() -> None:
+    trainer = Scripted([5.0, 6.0], 10)
+    Aggressive()(trainer, torch.zeros(2, 1))  # pyright: ignore[reportArgumentType]
+    assert {norm_over for _, norm_over, _ in trainer.said} == {("inference", "generation")}
+    assert trainer.said[-1][0] == ("generation",)
+
+
+class Direct(nn.Module):
+    """Two players whose gradients are given: 0.5 for inference, 50 for generation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inference, self.generation = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+
+    def players(self) -> dict[str, nn.Module]:
+        return {"inference": self.inference, "generation": self.generation}
+
+
+@pytest.mark.parametrize(("norm_over", "moved"), [(("inference", "generation"), 0.049998), (None, 0.5)])
+def test_joint_clipping_shortens_the_encoder_step_tenfold(norm_over: tuple[str, ...] | None, moved: float) -> None:
+    model = Direct()  # T16
+    sgd = {name: Optimiser("sgd", 1.0) for name in model.players()}
+    trainer = Trainer(model, [torch.zeros(1, 1)], [torch.zeros(1, 1)], optimisers=sgd, clip=5.0)
+    before = model.inference.weight.item()
+    total = 0.5 * model.inference.weight.sum() + 50 * model.generation.weight.sum()
+    trainer.descend(Loss(total, {}), "inference", norm_over=norm_over)
+    assert before - model.inference.weight.item() == pytest.approx(moved, abs=2e-6)
+
+
+class Line(nn.Module):
+    """q(z | x) = N(a x, v)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slope, self.log_variance = nn.Parameter(torch.tensor(0.1)), nn.Parameter(torch.tensor(0.0))
+
+    def forward(self, x: Tensor) -> Distribution:
+        return uc.gaussian(self.slope * x, self.log_variance.expand_as(x))
+
+
+class Known(nn.Module):
+    """p(x | z) = N(2 z, 1)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, z: Tensor, seen: Tensor) -> Distribution:
+        return Independent(Normal(self.weight * z, 1.0), 1)
+
+
+def test_encoder_steps_alone_reach_the_exact_posterior() -> None:
+    data = math.sqrt(5) * torch.randn(4096, 1)  # T18: x ~ N(0, 5), w = 2, s = 1
+    data *= math.sqrt(5) / data.square().mean().sqrt()
+    model = uc.VAE(Line(), Known(), uc.StandardNormal(1))
+    batches = list(data.split(256))
+    trainer = Trainer(model, batches, batches, optimisers={"inference": Optimiser("adam", 0.01)})
+    with trainer.awake("inference"):
+        for index in range(1500):
+            trainer.descend(trainer.loss(batches[index % len(batches)]), "inference")
+    assert model.encoder.slope.item() == pytest.approx(0.4, abs=0.02)
+    assert model.encoder.log_variance.exp().item() == pytest.approx(0.2, abs=0.02)
+    figures = uc.evaluate(model, batches, samples=0)
+    assert figures.neg_elbo.value == pytest.approx(2.223658, abs=0.01)
+    assert figures.mi.value == pytest.approx(0.804719, abs=3 * figures.mi.se)
+    assert model.decoder.weight.item() == 2.0
+
+
+def test_a_sleeping_player_gets_no_gradient_and_wakes_again() -> None:
+    model = uc.VAE(Line(), Known(), uc.StandardNormal(1))
+    batches = [torch.randn(8, 1)]
+    trainer = Trainer(model, batches, batches)
+    with trainer.awake("inference"):
+        trainer.loss(batches[0]).total.backward()
+    assert model.decoder.weight.grad is None
+    assert model.encoder.slope.grad is not None
+    assert model.decoder.weight.requires_grad
+
+
+def validation(mi: float, se: float = 0.1) -> Any:
+    figure = Estimate(mi, se, 100, "nats/item", math.log(100))
+    return SimpleNamespace(mi=figure, mi_published=figure)
+
+
+def epochs_until_joint(until: UntilInformationDrops, values: list[float]) -> int:
+    procedure = Aggressive(until=until)
+    for epoch, value in enumerate(values):
+        procedure.observe(epoch, 10 * (epoch + 1), validation(value))
+        if not procedure.active:
+            return epoch + 1
+    return -1
+
+
+@pytest.mark.parametrize(
+    ("until", "values", "epochs"),
+    [
+        (UntilInformationDrops("published"), [1.0, 2.0, 1.99, 3.0], 3),
+        (UntilInformationDrops("published"), [-0.1], 1),
+        (UntilInformationDrops("published", start=-1.0), [-0.1, 0.2], -1),
+        (UntilInformationDrops("full"), [1.0, 2.0, 1.95, 1.85], 4),
+        (UntilInformationDrops("full", min_steps=40), [1.0, 0.5, 0.5, 0.5], 4),
+        (UntilInformationDrops("full", max_epochs=2), [1.0, 2.0], 2),
+    ],
+)
+def test_aggressive_training_ends_by_its_rule(until: UntilInformationDrops, values: list[float], epochs: int) -> None:
+    assert epochs_until_joint(until, values) == epochs
+
+
+def test_what_it_remembers_is_what_it_needs() -> None:
+    first, second = Aggressive(), Aggressive()
+    first.observe(0, 10, validation(2.0))
+    second.recall(first.memory())
+    second.observe(1, 20, validation(1.5))
+    assert not second.active

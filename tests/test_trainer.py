@@ -1,0 +1,200 @@
+"""The trainer: it goes on exactly, selects by the true bound, and reaches the optimum that is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, Independent, Normal
+
+import uncollapse as uc
+from uncollapse.training.checkpoints import Checkpoints, read
+from uncollapse.training.listeners import JSONLines, Moment
+from uncollapse.training.plateau import Plateau
+from uncollapse.training.players import Optimiser
+from uncollapse.training.procedures import Aggressive, Joint
+from uncollapse.training.trainer import Trainer
+
+
+class Stochastic(nn.Linear):
+    """A linear decoder with dropout, so that training draws more than z."""
+
+    def forward(self, z: Tensor, seen: Tensor) -> Distribution:
+        return Independent(
+            Normal(nn.functional.dropout(super().forward(z), 0.2, self.training), 1.0, validate_args=False), 1
+        )
+
+
+def small() -> uc.VAE:
+    torch.manual_seed(1)
+    return uc.VAE(uc.Posterior(nn.Linear(4, 4), uc.gaussian, (2, 2)), Stochastic(2, 4), uc.StandardNormal(2))
+
+
+def data() -> list[Tensor]:
+    generator = torch.Generator().manual_seed(5)
+    return list((torch.randn(96, 2, generator=generator) @ torch.randn(2, 4, generator=generator)).split(8))
+
+
+class Killed(Exception):
+    pass
+
+
+def kill_at(step: int) -> Any:
+    def listener(moment: Moment) -> None:
+        if moment.kind == "step" and moment.step == step:
+            raise Killed
+
+    return listener
+
+
+def trainer(folder: Path | None, procedure: Any, *listeners: Any, kind: Any = "adam", **settings: Any) -> Trainer:
+    return Trainer(
+        small(),
+        data(),
+        data()[:3],
+        procedure=procedure,
+        optimisers={name: Optimiser(kind, 0.01) for name in ("inference", "generation")},
+        dials={"objective.weights.rate": uc.Linear(0.1, 1.0, 40)},
+        plateau=Plateau(patience=1, not_before=1, limit=3),
+        checkpoints=Checkpoints(folder),
+        checkpoint_seconds=0.0,
+        max_epochs=5,
+        listeners=listeners,
+        **settings,
+    )
+
+
+def weights(run: Trainer) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in run.model.parameters()])
+
+
+@pytest.mark.parametrize("procedure", [Joint, lambda: Aggressive(budget=4, clip="own"), lambda: Aggressive(window=2)])
+@pytest.mark.parametrize("step", [1, 12, 17, 29])
+def test_a_killed_run_started_again_ends_as_the_run_that_was_not(tmp_path: Path, procedure: Any, step: int) -> None:
+    whole = trainer(tmp_path / "whole", procedure(), JSONLines(tmp_path / "whole.jsonl"))
+    whole.fit()
+    log = JSONLines(tmp_path / "cut.jsonl")
+    with pytest.raises(Killed):
+        trainer(tmp_path / "cut", procedure(), log, kill_at(step)).fit()
+    again = trainer(tmp_path / "cut", procedure(), log)
+    again.fit()
+    assert torch.equal(weights(whole), weights(again))
+    assert whole.best == again.best
+    assert [p.name for p in sorted((tmp_path / "whole").iterdir())] == [
+        p.name for p in sorted((tmp_path / "cut").iterdir())
+    ]
+
+
+def test_a_finished_run_started_again_trains_no_more(tmp_path: Path) -> None:
+    trainer(tmp_path, Joint()).fit()
+    steps: list[int] = []
+    again = trainer(tmp_path, Joint(), lambda m: steps.append(m.step) if m.kind == "step" else None)
+    again.fit()
+    assert steps == []
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another() -> None:
+    runs = [trainer(None, Joint(), seed=seed) for seed in (0, 0, 1)]
+    for run in runs:
+        run.fit()
+    assert torch.equal(weights(runs[0]), weights(runs[1]))
+    assert not torch.equal(weights(runs[0]), weights(runs[2]))
+
+
+def test_training_leaves_the_global_random_state_alone() -> None:
+    before = torch.get_rng_state()
+    run = trainer(None, Joint())
+    torch.set_rng_state(before)
+    run.fit()
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_the_model_ends_with_the_weights_of_the_best_validation_bound(tmp_path: Path) -> None:
+    run = trainer(tmp_path, Joint())
+    run.fit()
+    assert uc.evaluate(run.model, run.valid, samples=0, bound_samples=1, seed=0).neg_elbo.value == pytest.approx(
+        run.validate().neg_elbo.value, abs=0.3
+    )
+    assert run.validate().neg_elbo.value == run.best
+
+
+def test_selection_ignores_the_weight_of_the_rate(tmp_path: Path) -> None:
+    free = Trainer(small(), data(), data()[:3], objective=uc.Objective(weights={"rate": 0.0}), max_epochs=2)
+    free.fit()
+    assert free.best == free.validate().neg_elbo.value
+    figures = free.validate()
+    assert figures.neg_elbo.value == pytest.approx(figures.distortion.value + figures.kl.value, abs=1e-5)
+
+
+def test_a_decay_brings_the_best_weights_and_a_fresh_optimiser_back() -> None:
+    run = trainer(None, Joint(), kind="sgd")
+    run.fit()
+    assert run.plateau is not None
+    rates = {player.steps.param_groups[0]["lr"] for player in run.players.values() if player.steps}
+    assert rates == {0.01 * run.plateau.scale} or run.plateau.decays == run.plateau.limit
+
+
+def test_a_loss_that_is_not_finite_stops_with_a_reason() -> None:
+    batches = [torch.full((4, 4), float("nan"))]
+    with pytest.raises(uc.TrainingError, match=r"became nan .* before step 1"):
+        Trainer(small(), batches, batches, window=1).fit()
+
+
+def test_an_optimiser_for_nobody_is_refused() -> None:
+    with pytest.raises(uc.InputError, match="unknown player `encoder`"):
+        Trainer(small(), data(), data(), optimisers={"encoder": Optimiser()})
+
+
+def test_a_damaged_checkpoint_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "last-00000001.safetensors").write_bytes(b"no")
+    with pytest.raises(uc.InputError, match=r"last-00000001.safetensors` is no checkpoint"):
+        read(tmp_path / "last-00000001.safetensors")
+
+
+def test_every_player_moves_under_every_procedure() -> None:
+    for procedure in (Joint(), Aggressive(budget=3), Aggressive(budget=3, clip="own")):
+        run = Trainer(small(), data(), data()[:3], procedure=procedure, max_epochs=1)
+        before = {name: p.detach().clone() for name, p in run.model.named_parameters()}
+        run.fit()
+        assert [name for name, p in run.model.named_parameters() if torch.equal(before[name], p)] == []
+
+
+class LinearEncoder(nn.Module):
+    """q(z | x) = N(V x, D), the variance shared by all items."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean, self.log_variance = nn.Linear(4, 4, bias=False), nn.Parameter(torch.zeros(4))
+
+    def forward(self, x: Tensor) -> Distribution:
+        return uc.gaussian(self.mean(x), self.log_variance.expand(len(x), -1))
+
+
+class LinearDecoder(nn.Linear):
+    """p(x | z) = N(W z, 1)."""
+
+    def forward(self, z: Tensor, seen: Tensor) -> Distribution:
+        return Independent(Normal(super().forward(z), 1.0), 1)
+
+
+def spectrum(n: int) -> Tensor:
+    """n items whose covariance is exactly diagonal (FX3: 5, 2, 1.2, 0.5)."""
+    x = torch.randn(n, 4, dtype=torch.float64)
+    x -= x.mean(0)
+    x @= torch.linalg.inv(torch.linalg.cholesky(x.T @ x / n)).T
+    return (x * torch.tensor([5, 2, 1.2, 0.5], dtype=torch.float64).sqrt()).float()
+
+
+def test_the_linear_vae_trained_by_fit_reaches_its_closed_form() -> None:  # B 31, FX3, s^2 = 1
+    x = spectrum(1024)
+    model = uc.VAE(LinearEncoder(), LinearDecoder(4, 4, bias=False), uc.StandardNormal(4))
+    settings = {"training.plateau.limit": 8}
+    uc.fit(model, x, x, batch_size=64, max_epochs=200, learning_rate=0.02, settings=settings, progress=False)
+    figures = uc.evaluate(model, x, samples=50)
+    assert figures.nll.value == pytest.approx(6.668207, rel=0.01)
+    assert figures.neg_elbo.value == pytest.approx(6.668207, rel=0.01)
+    assert figures.kl.value == pytest.approx(1.242453, rel=0.01)
+    assert figures.active_units.value == 3
