@@ -1,0 +1,133 @@
+"""Builds what a spec describes: the corpus, the model, the trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from uncollapse import dials
+from uncollapse.data import stdlib, synthetic
+from uncollapse.data.text import Corpus
+from uncollapse.errors import InputError
+from uncollapse.experiment import spec as said
+from uncollapse.model import VAE
+from uncollapse.nets.lstm import LSTMDecoder, LSTMEncoder, initialise
+from uncollapse.objective import Objective
+from uncollapse.posteriors import Posterior, gaussian
+from uncollapse.priors import StandardNormal
+from uncollapse.randomness import seeded
+from uncollapse.training import procedures
+from uncollapse.training.plateau import Plateau
+from uncollapse.training.players import Optimiser
+from uncollapse.training.trainer import Source, Trainer
+
+Builders = dict[str, Callable[..., Any]]
+
+
+def corpus(spec: said.Spec) -> Corpus:
+    """The data of a spec.
+
+    Raises:
+        InputError: where it leaves the data to a person, and where a file cannot be used.
+    """
+    if spec.data is None:
+        raise InputError("this spec names no data: start from a recipe that does, such as `text`.")
+    numbers = spec.data.model_dump(exclude={"kind", "split_seed", *said.Batching.model_fields})
+    return CORPORA[spec.data.kind](spec.data, numbers)
+
+
+def model(spec: said.Spec, vocabulary_size: int) -> VAE:
+    """The model of a spec, its initial parameters a function of the spec and its seed alone.
+
+    Raises:
+        InputError: where the spec leaves the model to a person.
+    """
+    if spec.model is None:
+        raise InputError("this spec names no model: start from a recipe that does, such as `text`.")
+    encoder, decoder, size = spec.model.encoder, spec.model.decoder, spec.model.latent
+    with seeded(spec.seed, "initialise"):
+        features = ENCODERS[encoder.kind](
+            vocabulary=vocabulary_size, outputs=2 * size, **encoder.model_dump(exclude={"kind"})
+        )
+        words = DECODERS[decoder.kind](vocabulary=vocabulary_size, latent=size, **decoder.model_dump(exclude={"kind"}))
+        vae = VAE(Posterior(features, gaussian, (size, size)), words, StandardNormal(size))
+        initialise(vae, spec.model.initialisation)
+    return vae
+
+
+def trainer(
+    training: said.Training, model: nn.Module, train: Source, valid: Source, *, seed: int, **rest: Any
+) -> Trainer:
+    """The trainer of a spec's training section, for any model.
+
+    Arguments:
+        training: The section.
+        model, train, valid: As for `Trainer`.
+        seed: Of every random source in training.
+        rest: What a spec does not say: `checkpoints`, `listeners`, `device` and the like.
+
+    Raises:
+        InputError: for a dial whose path leads to no number, and an optimiser of no player.
+    """
+    schedules = {path: SCHEDULES[dial.kind](dial, len(train)) for path, dial in training.dials.items()}
+    built = Trainer(
+        model,
+        train,
+        valid,
+        objective=Objective(weights=training.objective.weights.model_dump()),
+        procedure=PROCEDURES[training.procedure.kind](training.procedure),
+        optimisers={name: _optimiser(optimiser) for name, optimiser in training.optimisers.items()},
+        dials=schedules,
+        clip=training.clip,
+        max_epochs=training.max_epochs,
+        plateau=None if training.plateau is None else Plateau(**training.plateau.model_dump()),
+        seed=seed,
+        **rest,
+    )
+    # Turned once already, to the value of the first step, so that a wrong path stops a run before it starts.
+    for path, schedule in schedules.items():
+        dials.turn(built, path, schedule(0))
+    return built
+
+
+def _text(data: said.TextData, numbers: dict[str, Any]) -> Corpus:
+    return Corpus.load(**numbers, seed=data.split_seed)
+
+
+def _stdlib(data: said.StdlibData, numbers: dict[str, Any]) -> Corpus:
+    return stdlib.corpus(**numbers, seed=data.split_seed)
+
+
+def _synthetic(data: said.SyntheticData, numbers: dict[str, Any]) -> Corpus:
+    return synthetic.corpus()
+
+
+def _linear(dial: said.Linear, steps_per_epoch: int) -> dials.Linear:
+    return dials.Linear(dial.start, dial.stop, dial.over).resolved(steps_per_epoch)
+
+
+def _constant(dial: said.Constant, steps_per_epoch: int) -> dials.Constant:
+    return dials.Constant(dial.value)
+
+
+def _joint(procedure: said.Joint) -> procedures.Joint:
+    return procedures.Joint()
+
+
+def _aggressive(procedure: said.Aggressive) -> procedures.Aggressive:
+    until = procedures.UntilInformationDrops(**procedure.until.model_dump())
+    return procedures.Aggressive(**procedure.model_dump(exclude={"kind", "until"}), until=until)
+
+
+def _optimiser(optimiser: said.Optimiser) -> Optimiser:
+    return Optimiser(optimiser.kind, optimiser.learning_rate * optimiser.factor)
+
+
+# What builds each kind that a spec may name.
+CORPORA: Builders = {"text": _text, "stdlib": _stdlib, "synthetic": _synthetic}
+ENCODERS: Builders = {"lstm": LSTMEncoder}
+DECODERS: Builders = {"lstm": LSTMDecoder}
+SCHEDULES: Builders = {"linear": _linear, "constant": _constant}
+PROCEDURES: Builders = {"joint": _joint, "aggressive": _aggressive}

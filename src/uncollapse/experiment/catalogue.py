@@ -1,0 +1,239 @@
+"""The catalogue: remedies and recipes by name, and how they make a spec.
+
+A remedy is a patch of the spec. Patches merge: dicts merge, lists add up in the order of the remedies' names,
+and a value that two patches set differently is an error, so that the order of remedies never matters.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field
+
+from uncollapse.errors import InputError, unknown
+from uncollapse.experiment.paths import locate
+from uncollapse.experiment.spec import Section, Spec
+
+Patch = dict[str, Any]
+FOLDER = files("uncollapse.experiment")
+
+
+class Reference(Section):
+    """A publication."""
+
+    title: str
+    authors: str
+    year: int
+    url: str
+
+
+class Claim(Section):
+    """What a source says a remedy does to a figure of the same model trained plainly.
+
+    Arguments:
+        metric: The figure.
+        direction: Whether it gets higher or lower, or stays the same.
+        margin: By how much at least, or, where it stays the same, at most; in the figure's unit.
+        source: Where this is said.
+    """
+
+    metric: Literal["nll", "neg_elbo", "kl", "mi", "active_units"]
+    direction: Literal["higher", "lower", "same"]
+    margin: float
+    source: str
+
+
+class Remedy(Section):
+    """A named patch of the spec, with what is claimed of it.
+
+    Arguments:
+        place: Which of the eight places of the design it changes; null for none.
+        says: What it does, in a sentence.
+        cite: Where it is from.
+        claims: What its source claims.
+        cost: Its training time in words, relative to plain training.
+        patch: What it changes.
+        own_networks: What to do instead on networks that are not ours, where the patch needs our model.
+    """
+
+    name: str
+    place: Literal["encoder", "prior", "decoder", "terms", "numbers", "inference", "procedure", "events"] | None = None
+    says: str
+    cite: list[Reference] = Field(default_factory=list)
+    claims: list[Claim] = Field(default_factory=list)
+    cost: str
+    patch: Patch
+    own_networks: str | None = None
+
+
+class Recipe(Section):
+    """A named spec to start from.
+
+    Arguments:
+        says: What it is, in a sentence.
+        departs: How it departs from what it cites; null where it does not.
+        cite: Where it is from.
+        spec: The spec, as data.
+        remedies: Its own patches, laid over a remedy's patch where that remedy is used.
+    """
+
+    name: str
+    says: str
+    departs: str | None = None
+    cite: list[Reference] = Field(default_factory=list)
+    spec: Patch
+    remedies: dict[str, Patch] = Field(default_factory=dict)
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which `1e-3` is a number, as in YAML 1.2, and not a text, as PyYAML has it."""
+
+
+_Loader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def parse(text: str, where: str) -> Any:
+    """What a YAML text says.
+
+    Arguments:
+        text: The text.
+        where: What an error calls it.
+    """
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise InputError(f"{where} is no YAML: {' '.join(str(error).split())}.") from None
+
+
+@cache
+def remedies() -> dict[str, Remedy]:
+    """The remedies by name."""
+    said = parse(FOLDER.joinpath("remedies.yaml").read_text("utf-8"), "remedies.yaml")
+    return {name: Remedy(name=name, **entry) for name, entry in said["remedies"].items()}
+
+
+@cache
+def recipes() -> dict[str, Recipe]:
+    """The recipes by name."""
+    found = sorted(FOLDER.joinpath("recipes").iterdir(), key=lambda file: file.name)
+    return {Path(file.name).stem: _recipe(Path(file.name).stem, file.read_text("utf-8")) for file in found}
+
+
+def _recipe(name: str, text: str) -> Recipe:
+    recipe = Recipe(name=name, **parse(text, f"recipe `{name}`"))
+    for remedy in recipe.remedies:
+        if remedy not in remedies():
+            raise unknown("remedy", remedy, remedies())
+    return recipe
+
+
+def chosen(names: Iterable[str]) -> list[str]:
+    """The remedies that some names say, such as ["aggressive+anneal"], each once, sorted.
+
+    Raises:
+        InputError: for one that there is not.
+    """
+    split = sorted({name.strip() for joined in names for name in joined.split("+")})
+    for name in split:
+        if name not in remedies():
+            raise unknown("remedy", name, remedies())
+    return split
+
+
+def compose(recipe: str, remedies: Iterable[str] = (), overrides: Iterable[str] = ()) -> Patch:
+    """The spec of a recipe with remedies, as data that `spec.validated` takes.
+
+    Arguments:
+        recipe: Its name.
+        remedies: Their names in any order; "aggressive+anneal" is two.
+        overrides: "path=value" each, such as "training.clip=1e-3", the value in YAML; they come last, in order.
+
+    Raises:
+        InputError: for a name or path that there is not, and for remedies that clash.
+    """
+    if recipe not in recipes():
+        raise unknown("recipe", recipe, recipes())
+    base, names = recipes()[recipe], chosen(remedies)
+    _check_parts(base, names)
+    spec = overlaid(base.spec, merge({name: _catalogued(name).patch for name in names}))
+    spec = overlaid(spec, merge({name: base.remedies[name] for name in names if name in base.remedies}))
+    for override in overrides:
+        spec = overridden(spec, override)
+    return spec
+
+
+def merge(patches: Mapping[str, Patch]) -> Patch:
+    """The patches of several remedies in one, whatever their order.
+
+    Raises:
+        InputError: where two set one value differently; it names both, and the path.
+    """
+    return _merged(patches, ()) if patches else {}
+
+
+def overlaid(base: Patch, patch: Patch) -> Patch:
+    """A spec with a patch laid over it; where both have a value, the patch's counts."""
+    shared = [k for k, v in patch.items() if isinstance(v, dict) and isinstance(base.get(k), dict)]
+    return {**base, **patch, **{k: overlaid(base[k], patch[k]) for k in shared}}
+
+
+def overridden(spec: Patch, override: str) -> Patch:
+    """A spec with one entry set, such as "training.plateau.patience=3"; makes the sections on the way.
+
+    Raises:
+        InputError: for a path that there is not.
+    """
+    path, equals, text = override.partition("=")
+    if not equals:
+        raise InputError(f"`{override}` sets nothing: write path=value, such as training.clip=1.")
+    value = parse(text, f"the value of `{path}`")
+    keys = locate(Spec, path.strip(), value)
+    return _placed(spec, keys, value)
+
+
+def _placed(spec: Any, keys: tuple[str, ...], value: Any) -> Any:
+    if not keys:
+        return value
+    spec = spec if isinstance(spec, dict) else {}
+    return {**spec, keys[0]: _placed(spec.get(keys[0]), keys[1:], value)}
+
+
+def _catalogued(name: str) -> Remedy:
+    return remedies()[name]
+
+
+def _check_parts(base: Recipe, names: list[str]) -> None:
+    """Refuses a remedy that changes parts that are the person's own."""
+    for name in names:
+        for part in _catalogued(name).patch:
+            if part in ("data", "model") and part not in base.spec:
+                raise InputError(
+                    f"the remedy `{name}` changes the {part}, which recipe `{base.name}` leaves to you: "
+                    f"{_catalogued(name).own_networks or 'leave it out'}."
+                )
+
+
+def _merged(patches: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
+    names = sorted(patches)
+    values = [patches[name] for name in names]
+    if all(isinstance(value, dict) for value in values):
+        below = dict.fromkeys(key for value in values for key in value)
+        return {k: _merged({n: patches[n][k] for n in names if k in patches[n]}, (*keys, k)) for k in below}
+    if all(isinstance(value, list) for value in values):
+        return [item for value in values for item in value]
+    for name, value in zip(names, values, strict=True):
+        if value != values[0]:
+            raise InputError(
+                f"the remedies `{names[0]}` and `{name}` clash: they set `{'.'.join(keys)}` to {values[0]!r} "
+                f"and to {value!r}. Use one of them, or set the value yourself with one of them."
+            )
+    return values[0]

@@ -1,0 +1,115 @@
+"""Trains and evaluates what a spec describes, in a run directory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from uncollapse.data.batches import Batched
+from uncollapse.data.text import Corpus
+from uncollapse.diagnosis import verdict
+from uncollapse.errors import InputError
+from uncollapse.experiment import build, run
+from uncollapse.experiment.api import load
+from uncollapse.experiment.probe import Probe
+from uncollapse.experiment.spec import Spec, identity, validated
+from uncollapse.metrics.evaluation import Evaluation, evaluate
+from uncollapse.randomness import generator
+from uncollapse.training.checkpoints import Checkpoints
+from uncollapse.training.listeners import JSONLines, Listener
+
+
+def train(
+    spec: Spec, out: Path, asked: Mapping[str, Any], listeners: Sequence[Listener] = (), device: str = "cpu"
+) -> None:
+    """Trains to the end in a run directory, going on where it was stopped.
+
+    Arguments:
+        spec: An experiment on text.
+        out: The run's folder.
+        asked: What to write down beside the versions, such as the remedies' names.
+        listeners: Callables that hear of every `Moment`.
+        device: Where to train.
+    """
+    corpus = build.corpus(spec)
+    mark = corpus.fingerprint
+    run.open_folder(out, spec.model_dump(mode="json"), identity(spec, mark), mark, asked)
+    (out / run.VOCABULARY).write_text(corpus.vocabulary.to_json(), encoding="utf-8")
+    model = build.model(spec, len(corpus.vocabulary))
+    valid = batches(spec, corpus, "valid")
+    heard = [JSONLines(out / run.METRICS), Probe(out / "probe", model, valid), *listeners]
+    trainer = build.trainer(
+        spec.training,
+        model,
+        batches(spec, corpus, "train"),
+        valid,
+        seed=spec.seed,
+        checkpoints=Checkpoints(out / "checkpoints"),
+        listeners=heard,
+        device=device,
+    )
+    trainer.fit()
+
+
+def batches(spec: Spec, corpus: Corpus, split: str) -> Batched:
+    """A split in batches; how it is batched is part of the spec."""
+    data = spec.data
+    assert data is not None
+    size = data.batch_size if split == "train" else data.evaluation_batch_size
+    return corpus.batches(split, size, data.batching, seed=0)
+
+
+def judge(
+    path: Path, split: str = "test", samples: int = 500, items: int | None = None, seed: int = 0
+) -> tuple[Evaluation, dict[str, Any]]:
+    """Evaluates the best weights of a run, and keeps the figures and their rows beside it.
+
+    Arguments:
+        path: The run's folder.
+        split: "train", "valid" or "test".
+        samples: K, the importance samples of the NLL; 0 for none.
+        items: How many items, chosen once by a seed of their own; None for all.
+        seed: Of the evaluation's noise.
+
+    Returns:
+        The figures, and the JSON that was written: figures, training seconds, verdict.
+    """
+    spec = validated(run.read_spec(path))
+    trained = load(path)
+    corpus = build.corpus(spec)
+    environment = run.read_json(path / run.ENVIRONMENT)
+    if corpus.fingerprint != environment["data"]:
+        raise InputError(f"the data of the run `{path}` is not what it was trained on: its files have changed.")
+    chosen = subset(batches(spec, corpus, split), items)
+    figures = evaluate(trained.model, chosen, samples=samples, seed=seed)
+    name = f"{split}-k{samples}" + (f"-n{items}" if items else "") + f"-s{seed}"
+    figures.rows.save(path / f"rows-{name}.safetensors")
+    report = {
+        **environment["asked"],
+        "seed": spec.seed,
+        **figures.to_json(),
+        "seconds": seconds(path),
+        "split": split,
+        "verdict": verdict(figures),
+    }
+    run.write_json(path / f"evaluation-{name}.json", report)
+    return figures, report
+
+
+def subset(source: Batched, items: int | None) -> Batched:
+    """Some items of a source, in the batches they are in; the same ones whatever the batching."""
+    if items is None or items >= source.count:
+        return source
+    kept = torch.zeros(source.count, dtype=torch.bool)
+    kept[torch.randperm(source.count, generator=generator(0, "subset"))[:items]] = True
+    groups = [group[kept[group]] for group in source.items]
+    return Batched(source.make, [group for group in groups if len(group)])
+
+
+def seconds(path: Path) -> dict[str, Any]:
+    """The training time of a run, validation included, as a figure."""
+    spent = [epoch["seconds"] for epoch in run.epochs(path)]
+    return {"value": spent[-1] if spent else 0.0, "se": None, "n": 1, "unit": "s", "cap": None}

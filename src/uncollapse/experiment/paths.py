@@ -1,0 +1,141 @@
+"""Dotted paths into nested pydantic models: which there are, and errors that name them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel
+
+from uncollapse.errors import InputError
+
+Models = list[type[BaseModel]]
+
+
+def locate(root: type[BaseModel], path: str, value: object) -> tuple[str, ...]:
+    """The keys that a dotted path leads through.
+
+    Tables have keys that hold dots: the last name of "training.dials.objective.weights.rate.start" is an entry
+    of a dial where `value` is no mapping, and part of the dial's own name where it is one.
+
+    Raises:
+        InputError: where there is no such path in any kind of any section.
+    """
+    keys: list[str] = []
+    here, rest = [root], path.split(".")
+    while rest:
+        name, *rest = rest
+        annotation = _annotation(here, name)
+        if annotation is None:
+            raise unknown_path(root, path, entries(here))
+        keys.append(name)
+        here = sections(annotation)
+        if rest and get_origin(annotation) is dict:
+            cut = len(rest) if isinstance(value, Mapping) else len(rest) - 1
+            if cut == 0:
+                raise InputError(f"`{path}` is {value!r}: it should be a mapping with {', '.join(entries(here))}.")
+            keys.append(".".join(rest[:cut]))
+            rest = rest[cut:]
+    return tuple(keys)
+
+
+def models_at(root: type[BaseModel], keys: Sequence[str], data: Any) -> Models:
+    """The models that may stand at some keys, of the kinds that the data chose on the way."""
+    here, rest = [root], list(keys)
+    while rest:
+        name = rest.pop(0)
+        annotation, data = _annotation(here, name), _entry(data, name)
+        if rest and get_origin(annotation) is dict:
+            data = _entry(data, rest.pop(0))
+        here = [m for m in sections(annotation) if _entry(data, "kind") in kinds([m])] or sections(annotation)
+    return here
+
+
+def unknown_path(root: type[BaseModel], path: str, there: Sequence[str]) -> InputError:
+    """The error for a path that does not exist, with the nearest one and what there is at its place."""
+    known = every_path(root)
+    near = get_close_matches(_last(path), list(map(_last, known)), n=1)
+    close = get_close_matches(path, known, n=1) or [one for one in known if _last(one) in near]
+    hint = f" Did you mean `{min(close, key=_depth)}`?" if close else ""
+    return InputError(f"unknown path `{path}`.{hint} There is: {', '.join(there) or 'nothing below it'}.")
+
+
+def every_path(root: type[BaseModel]) -> list[str]:
+    """All dotted paths, `<name>` for the free name of a table."""
+    paths: list[str] = []
+    for name, field in root.model_fields.items():
+        below = f"{name}.<name>" if get_origin(field.annotation) is dict else name
+        paths += [name, *(f"{below}.{path}" for m in sections(field.annotation) for path in every_path(m))]
+    return list(dict.fromkeys(paths))
+
+
+def sections(annotation: Any) -> Models:
+    """The models in a type, such as both of `A | B | None`."""
+    if isinstance(annotation, type) and not get_args(annotation):
+        return [annotation] if issubclass(annotation, BaseModel) else []
+    return [model for inner in get_args(annotation) for model in sections(inner)]
+
+
+def entries(models: Models) -> list[str]:
+    """The names of the models' entries."""
+    return list(dict.fromkeys(name for model in models for name in model.model_fields))
+
+
+def kinds(models: Models) -> list[str]:
+    """What the entry `kind` of the models may be."""
+    chosen = [model.model_fields["kind"] for model in models if "kind" in model.model_fields]
+    return [kind for field in chosen for kind in get_args(field.annotation)]
+
+
+def explained(root: type[BaseModel], data: Mapping[str, Any], error: Any) -> str:
+    """One wrong entry in words, from pydantic's account of it."""
+    keys, kind = _keys(data, error["loc"]), error["type"]
+    path, models = ".".join(keys), models_at(root, keys, data)
+    if kind == "extra_forbidden":
+        return _out_of_place(root, path, models_at(root, keys[:-1], data))
+    if kind == "missing":
+        return f"`{path}` is missing: give it, as in `--set {path}=...`"
+    if kind == "union_tag_not_found":
+        return f"`{path}.kind` is missing: it should be one of {', '.join(kinds(models))}"
+    if kind == "union_tag_invalid":
+        return f"`{path}.kind` is {error['ctx']['tag']}: it should be one of {', '.join(kinds(models))}"
+    if models and kind != "dict_type":
+        return f"`{path}` is {error['input']!r}: it should be a mapping with {', '.join(entries(models))}"
+    says = error["msg"].removeprefix("Value error, ").replace("Input should", "it should")
+    return f"`{path}` is {error['input']!r}: {says}"
+
+
+def _out_of_place(root: type[BaseModel], path: str, models: Models) -> str:
+    if path in every_path(root):
+        section = path.rpartition(".")[0]
+        kind = ", ".join(kinds(models))
+        return f"`{path}` has no meaning where `{section}.kind` is {kind}: there is {', '.join(entries(models))}"
+    return str(unknown_path(root, path, entries(models)))
+
+
+def _keys(data: Any, loc: Sequence[Any]) -> list[str]:
+    """Where an error lies, without the kinds that pydantic adds for a choice of sections."""
+    keys: list[str] = []
+    for name in map(str, loc):
+        if isinstance(data, Mapping) and name not in data and data.get("kind") == name:
+            continue
+        keys.append(name)
+        data = data.get(name) if isinstance(data, Mapping) else None
+    return keys
+
+
+def _annotation(models: Models, name: str) -> Any:
+    return next((m.model_fields[name].annotation for m in models if name in m.model_fields), None)
+
+
+def _entry(data: Any, name: str) -> Any:
+    return data.get(name) if isinstance(data, Mapping) else None
+
+
+def _last(path: str) -> str:
+    return path.rpartition(".")[2]
+
+
+def _depth(path: str) -> int:
+    return path.count(".")

@@ -1,0 +1,136 @@
+"""What a comparison says: means and spreads over seeds, and paired differences to plain."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any, NamedTuple
+
+BASELINE = "plain"
+FIGURES = ("nll", "neg_elbo", "kl", "mi", "active_units")
+HEADER = ("remedy", "seeds", "NLL", "−ELBO", "KL", "MI (cap)", "active units", "time", "verdict")
+
+
+class Difference(NamedTuple):
+    """A paired difference to the baseline, in nats an item: same items, same noise, same seed of training."""
+
+    value: float
+    over_items: float
+    """Its standard error over items, each item's difference averaged over seeds."""
+    over_seeds: float
+    """Its standard error over seeds; nan with one seed."""
+    seeds: int
+
+    def __str__(self) -> str:
+        seeds = "" if math.isnan(self.over_seeds) else f", seeds ± {self.over_seeds:.2f}"
+        return f"{self.value:+.2f} (items ± {self.over_items:.2f}{seeds})"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The cells of a comparison.
+
+    Arguments:
+        rows: One a cell: remedy, seed and either its figures or `error`.
+    """
+
+    rows: Sequence[dict[str, Any]]
+
+    @cached_property
+    def _done(self) -> dict[str, dict[int, dict[str, Any]]]:
+        """The finished cells by remedy, in order of appearance, and seed."""
+        done: dict[str, dict[int, dict[str, Any]]] = {}
+        for row in self.rows:
+            if "error" not in row:
+                done.setdefault(row["remedy"], {})[row["seed"]] = row
+        return done
+
+    def table(self) -> list[list[str]]:
+        """Mean (standard deviation) over seeds; with one seed, value ± standard error over items."""
+        body = [self._line(remedy, list(cells.values())) for remedy, cells in self._done.items()]
+        failed = [
+            [row["remedy"], f"seed {row['seed']}", *[""] * (len(HEADER) - 3), f"failed: {row['error']}"]
+            for row in self.rows
+            if "error" in row
+        ]
+        return [list(HEADER), *body, *failed]
+
+    def _line(self, remedy: str, cells: list[dict[str, Any]]) -> list[str]:
+        shown = {name: _spread([cell[name] for cell in cells]) for name in FIGURES}
+        cap = cells[0]["mi"].get("cap")
+        shown["mi"] += f" ({cap:.2f})" if cap else ""
+        return [remedy, str(len(cells)), *shown.values(), self._time(remedy), _verdicts(cells)]
+
+    def _time(self, remedy: str) -> str:
+        """Training time relative to the baseline with the same seed."""
+        base = self._done.get(BASELINE, {})
+        pairs = [(cell, base[seed]) for seed, cell in self._done[remedy].items() if seed in base]
+        if not pairs:
+            return f"{mean(cell['seconds']['value'] for cell in self._done[remedy].values()):.0f} s"
+        ratios = [cell["seconds"]["value"] / max(plain["seconds"]["value"], 1e-9) for cell, plain in pairs]
+        return f"{mean(ratios):.1f}×"
+
+    def difference(self, remedy: str, figure: str) -> Difference | None:
+        """The paired difference of a per-item figure, "nll" or "neg_elbo", to the baseline."""
+        base = self._done.get(BASELINE, {})
+        pairs = [(cell, base[seed]) for seed, cell in self._done[remedy].items() if seed in base]
+        if not pairs or any("value" not in one[figure] for pair in pairs for one in pair):
+            return None
+        each = [_per_item(cell, figure) - _per_item(plain, figure) for cell, plain in pairs]
+        values = [float(d.mean()) for d in each]
+        averaged = sum(each) / len(each)
+        items = float(averaged.std() / math.sqrt(len(averaged)))
+        seeds = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+        return Difference(mean(values), items, seeds, len(values))
+
+    def differences(self) -> list[list[str]]:
+        """Paired differences of NLL and −ELBO to the baseline, with their errors over items and over seeds."""
+        body = [
+            [remedy, *(str(self.difference(remedy, figure) or "n/a") for figure in ("nll", "neg_elbo"))]
+            for remedy in self._done
+            if remedy != BASELINE and BASELINE in self._done
+        ]
+        return [["remedy − plain", "NLL", "−ELBO"], *body]
+
+    def to_json(self) -> dict[str, Any]:
+        """The cells' figures and the paired differences."""
+        compared = [remedy for remedy in self._done if remedy != BASELINE]
+        differences = {
+            remedy: {f: d._asdict() for f in ("nll", "neg_elbo") if (d := self.difference(remedy, f))}
+            for remedy in compared
+        }
+        return {"rows": [_plain(row) for row in self.rows], "differences": differences}
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    names = ("remedy", "seed", *FIGURES, "seconds", "verdict", "error", "warnings")
+    return {name: row[name] for name in names if name in row}
+
+
+def _spread(figures: list[dict[str, Any]]) -> str:
+    values = [figure["value"] for figure in figures if figure.get("value") is not None]
+    if not values:
+        return "n/a"
+    if len(values) == 1:
+        error = figures[0].get("se")
+        return f"{values[0]:.2f}" + (f" ± {error:.2f}" if error else "")
+    return f"{mean(values):.2f} ({stdev(values):.2f})"
+
+
+def _verdicts(cells: list[dict[str, Any]]) -> str:
+    """The verdict of one cell; the tally of several."""
+    if len(cells) == 1:
+        return cells[0]["verdict"]
+    kinds = [cell["verdict"].split(":")[0] for cell in cells]
+    return ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
+
+
+def _per_item(cell: dict[str, Any], figure: str) -> Any:
+    from uncollapse.metrics.rows import Rows
+
+    rows = Rows.load(Path(cell["folder"]) / f"{cell['rows']}.safetensors")
+    return -rows.log_evidence if figure == "nll" and rows.log_evidence is not None else rows.neg_elbo

@@ -1,0 +1,225 @@
+"""The catalogue: how remedies merge, whatever their order, and how overrides are read."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from uncollapse.errors import InputError
+from uncollapse.experiment import catalogue
+from uncollapse.experiment.catalogue import chosen, compose, merge, overlaid, overridden, recipes, remedies
+from uncollapse.experiment.paths import locate
+from uncollapse.experiment.spec import Spec, validated
+
+NUMBERS = [name for name in remedies() if name != "offset-initialisation"]
+
+
+def outcome(patches: dict[str, Any]) -> object:
+    try:
+        return merge(patches)
+    except InputError as error:
+        return str(error)
+
+
+leaves = st.integers(0, 2) | st.none() | st.lists(st.integers(0, 2), max_size=2)
+trees = st.recursive(leaves, lambda below: st.dictionaries(st.sampled_from("xyz"), below, max_size=3), max_leaves=6)
+
+
+@given(st.dictionaries(st.sampled_from("abcd"), st.dictionaries(st.sampled_from("xyz"), trees), max_size=4))
+def test_the_order_of_patches_never_matters(patches: dict[str, Any]) -> None:
+    results = [outcome(dict(order)) for order in itertools.permutations(patches.items())]
+
+    assert all(result == results[0] for result in results)
+
+
+def test_the_order_of_remedies_never_matters() -> None:
+    for names in itertools.combinations(NUMBERS, 3):
+        results = set()
+        for order in itertools.permutations(names):
+            try:
+                results.add(validated(compose("demo", order)).model_dump_json())
+            except InputError as error:
+                results.add(str(error))
+        assert len(results) == 1
+
+
+def test_dicts_merge_and_equal_values_agree() -> None:
+    assert merge({"a": {"x": {"p": 1}}, "b": {"x": {"q": 2, "p": 1}}}) == {"x": {"p": 1, "q": 2}}
+
+
+def test_lists_add_up_in_the_order_of_names() -> None:
+    assert merge({"b": {"x": [1]}, "a": {"x": [2]}}) == {"x": [2, 1]}
+
+
+def test_no_patch_is_no_change() -> None:
+    assert merge({}) == {}
+    assert merge({"a": {}}) == {}
+
+
+@pytest.mark.parametrize("one", [{"x": {"y": 1}}, {"x": {"y": [1]}}, {"x": {"y": None}}])
+def test_a_value_set_differently_names_both_remedies_and_the_path(one: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=r"the remedies `a` and `b` clash: they set `x\.y` to .* and to 2\."):
+        merge({"b": {"x": {"y": 2}}, "a": one})
+
+
+@pytest.mark.parametrize(
+    ("names", "path"),
+    [
+        ("anneal+beta", "training.dials.objective.weights.rate.kind"),
+        ("anneal+slow-anneal", "training.dials.objective.weights.rate.start"),
+        ("beta+slow-anneal", "training.dials.objective.weights.rate.kind"),
+        ("aggressive+aggressive-budget", "training.procedure.budget"),
+    ],
+)
+def test_remedies_that_cannot_both_be_clash(names: str, path: str) -> None:
+    with pytest.raises(InputError) as error:
+        compose("demo", [names])
+
+    assert path in str(error.value)
+    assert all(f"`{name}`" in str(error.value) for name in names.split("+"))
+
+
+def test_all_other_pairs_combine() -> None:
+    clashing = {
+        ("anneal", "beta"),
+        ("anneal", "slow-anneal"),
+        ("beta", "slow-anneal"),
+        ("aggressive", "aggressive-budget"),
+    }
+    for pair in itertools.combinations(sorted(remedies()), 2):
+        if pair not in clashing:
+            validated(compose("demo", pair))
+
+
+def test_names_are_split_and_each_counts_once() -> None:
+    assert chosen(["anneal+aggressive", "anneal"]) == ["aggressive", "anneal"]
+    assert compose("demo", ["aggressive", "aggressive"]) == compose("demo", ["aggressive"])
+    assert compose("demo", ["plain"]) == compose("demo") == recipes()["demo"].spec
+    assert compose("demo", ["plain+anneal"]) == compose("demo", ["anneal"])
+
+
+def test_an_unknown_remedy_or_recipe_names_the_nearest() -> None:
+    with pytest.raises(InputError, match=r"unknown remedy `agressive`\. Did you mean `aggressive`\?"):
+        compose("demo", ["anneal+agressive"])
+    with pytest.raises(InputError, match=r"unknown recipe `dmeo`\. Did you mean `demo`\? There is: demo, he2019"):
+        compose("dmeo")
+
+
+def test_an_empty_name_is_refused() -> None:
+    with pytest.raises(InputError, match="unknown remedy ``"):
+        chosen(["anneal+"])
+
+
+@pytest.mark.parametrize("name", [name for name in remedies() if name != "plain"])
+def test_a_remedys_patch_changes_the_spec(name: str) -> None:
+    for recipe in recipes():
+        if recipe == "vector" and "model" in remedies()[name].patch:
+            continue
+        given = ["data.train=a.txt"] if recipes()[recipe].spec.get("data", {}).get("kind") == "text" else []
+        assert validated(compose(recipe, [name], given)) != validated(compose(recipe, [], given))
+
+
+@pytest.mark.parametrize("name", [name for name in remedies() if name != "plain"])
+def test_every_entry_of_a_patch_arrives_in_the_spec(name: str) -> None:
+    """Nothing in a patch is lost on the way; a recipe without patches of its own shows it."""
+    spec = validated(compose("ptb", [name], ["data.train=a.txt"])).model_dump()
+
+    assert overlaid(spec, remedies()[name].patch) == spec
+
+
+@pytest.mark.parametrize("remedy", remedies().values(), ids=list(remedies()))
+def test_a_remedy_says_what_it_is(remedy: catalogue.Remedy) -> None:
+    assert remedy.says.endswith(".")
+    assert len(remedy.says) < 200
+    if remedy.name != "plain":
+        assert remedy.place is not None
+        assert remedy.cite
+        assert remedy.claims
+
+
+def test_a_remedy_that_needs_our_model_says_what_to_do_with_ones_own() -> None:
+    with pytest.raises(InputError, match=r"changes the model, which recipe `vector` leaves to you: call `uncollapse"):
+        compose("vector", ["offset-initialisation"])
+
+
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        ("training.clip=1e-3", 0.001),
+        ("training.clip=1E+2", 100.0),
+        ("training.clip=.5", 0.5),
+        ("training.clip=5", 5),
+        ("training.clip=null", None),
+        ("model.decoder.skip=false", False),
+        ("data.train= a b.txt", "a b.txt"),
+        ("data.train=1e-3x", "1e-3x"),
+        ("training.dials.objective.weights.rate.over=5 epochs", "5 epochs"),
+        ("training.dials.objective.weights.rate={kind: constant, value: 0.2}", {"kind": "constant", "value": 0.2}),
+    ],
+)
+def test_overrides_are_read_as_yaml(override: str, value: object) -> None:
+    spec: Any = overridden({}, override)
+    for key in locate(Spec, override.partition("=")[0], value):
+        spec = spec[key]
+
+    assert spec == value
+    assert type(spec) is type(value)
+
+
+def test_overrides_come_last_and_in_order() -> None:
+    spec = compose(
+        "demo", ["anneal"], ["training.clip=1", "training.clip=2", "training.dials.objective.weights.rate.start=0.5"]
+    )
+
+    assert spec["training"]["clip"] == 2
+    assert spec["training"]["dials"]["objective.weights.rate"] == {
+        "kind": "linear", "start": 0.5, "stop": 1.0, "over": "5 epochs",
+    }  # fmt: skip
+
+
+def test_a_mapping_replaces_what_was_there() -> None:
+    dial = "training.dials.objective.weights.rate={kind: constant, value: 0.2}"
+
+    assert validated(compose("demo", ["anneal"], [dial])).training.dials["objective.weights.rate"].kind == "constant"
+
+
+def test_an_override_makes_the_section_that_was_null() -> None:
+    spec = validated(compose("demo", [], ["training.plateau.patience=3"]))
+
+    assert recipes()["demo"].spec["training"]["plateau"] is None
+    assert spec.training.plateau is not None
+    assert spec.training.plateau.patience == 3
+
+
+def test_overrides_leave_the_catalogue_as_it_is() -> None:
+    before = recipes()["demo"].model_dump_json()
+    compose("demo", ["aggressive"], ["training.clip=1", "model.latent=3", "training.procedure.until.max_epochs=9"])
+
+    assert recipes()["demo"].model_dump_json() == before
+    assert remedies()["aggressive"].patch["training"]["procedure"]["until"]["max_epochs"] == 10
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("training.clip", "`training.clip` sets nothing: write path=value"),
+        ("training.clp=1", "unknown path `training.clp`. Did you mean `training.clip`?"),
+        ("training.clip=[1", "the value of `training.clip` is no YAML"),
+        ("training.dials.x=1", "`training.dials.x` is 1: it should be a mapping with kind"),
+    ],
+)
+def test_an_override_that_cannot_be_used(override: str, says: str) -> None:
+    with pytest.raises(InputError) as error:
+        compose("demo", [], [override])
+
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_recipe_with_a_patch_for_no_remedy_is_refused() -> None:
+    with pytest.raises(InputError, match=r"unknown remedy `agressive`\. Did you mean `aggressive`"):
+        catalogue._recipe("mine", "says: x\nspec: {}\nremedies: {agressive: {}}")

@@ -1,0 +1,116 @@
+"""The recipes: each composes with each remedy, says only what the code knows, and has the sizes of its source."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from uncollapse.errors import InputError
+from uncollapse.experiment import build
+from uncollapse.experiment.catalogue import compose, recipes, remedies
+from uncollapse.experiment.paths import every_path
+from uncollapse.experiment.spec import Spec, validated
+
+COMBINATIONS = [*remedies(), "aggressive+anneal", "aggressive+beta", "aggressive+slow-anneal"]
+REFUSED = {("vector", "offset-initialisation")}
+
+
+def spec_of(recipe: str, remedy: str = "plain", *overrides: str) -> Spec:
+    text = recipes()[recipe].spec.get("data", {}).get("kind") == "text"
+    return validated(compose(recipe, [remedy], [*(["data.train=a.txt"] if text else []), *overrides]))
+
+
+def sizes(spec: Spec, vocabulary: int) -> list[int]:
+    with torch.device("meta"):
+        model = build.model(spec, vocabulary)
+    return [sum(p.numel() for p in part.parameters()) for part in (model.encoder, model.decoder)]
+
+
+def test_these_are_the_recipes() -> None:
+    assert set(recipes()) == {"demo", "he2019-synthetic", "he2019-text", "ptb", "snli-small", "text", "vector"}
+
+
+@pytest.mark.parametrize("remedy", COMBINATIONS)
+@pytest.mark.parametrize("recipe", recipes())
+def test_every_recipe_composes_with_every_remedy_or_says_why_not(recipe: str, remedy: str) -> None:
+    if (recipe, remedy) in REFUSED:
+        with pytest.raises(InputError, match="leaves to you"):
+            spec_of(recipe, remedy)
+    else:
+        spec_of(recipe, remedy)
+
+
+@pytest.mark.parametrize("recipe", recipes())
+def test_a_recipes_own_patches_change_what_their_remedy_does(recipe: str) -> None:
+    for name, patch in recipes()[recipe].remedies.items():
+        catalogued = remedies()[name].patch
+        assert _leaves(patch) - _leaves(catalogued)
+
+
+def _leaves(patch: object, path: str = "") -> set[str]:
+    if isinstance(patch, dict):
+        return {leaf for key, below in patch.items() for leaf in _leaves(below, f"{path}/{key}")}
+    return {f"{path}={patch!r}"}
+
+
+@pytest.mark.parametrize("recipe", recipes())
+def test_a_recipe_says_what_it_is(recipe: str) -> None:
+    said = recipes()[recipe]
+
+    assert said.says.endswith(".")
+    assert said.cite or recipe == "vector"
+    assert said.departs or recipe == "vector"
+
+
+@pytest.mark.parametrize("recipe", ["he2019-text", "he2019-synthetic"])
+@pytest.mark.parametrize("remedy", ["aggressive", "aggressive-budget"])
+def test_the_faithful_recipes_stop_on_the_published_information(recipe: str, remedy: str) -> None:
+    until = spec_of(recipe, remedy).training.procedure.until  # pyright: ignore[reportAttributeAccessIssue]
+
+    start = -1 if recipe == "he2019-synthetic" else 0
+    assert until.model_dump() == {"estimator": "published", "min_steps": 0, "max_epochs": None, "start": start}
+
+
+@pytest.mark.parametrize("recipe", ["text", "ptb", "snli-small", "demo", "vector"])
+def test_the_others_stop_on_the_whole_split_with_a_minimum_and_a_cap(recipe: str) -> None:
+    until = spec_of(recipe, "aggressive").training.procedure.until  # pyright: ignore[reportAttributeAccessIssue]
+
+    assert until.estimator == "full"
+    assert until.min_steps == 1000
+    assert until.max_epochs == (3 if recipe == "demo" else 10)
+
+
+def test_the_sizes_of_the_text_experiments_are_the_published_ones() -> None:
+    assert sizes(spec_of("he2019-text"), 19_997) == [16_603_648, 37_178_880]
+
+
+def test_the_sizes_of_the_synthetic_experiment_are_the_published_ones() -> None:
+    assert sizes(spec_of("he2019-synthetic"), 1004) == [70_700, 121_050]
+
+
+def test_the_demo_has_a_latent_skip_and_says_so() -> None:
+    # Encoder: embedding, LSTM 4 * 50 * (50 + 50 + 2), output; decoder: embedding, start, LSTM, output of [h, z].
+    encoder = 1004 * 50 + 200 * 102 + 50 * 16
+    decoder = 1004 * 50 + 8 * 50 + 200 * (50 + 8 + 50 + 2) + 1004 * (50 + 8)
+
+    assert sizes(spec_of("demo"), 1004) == [encoder, decoder]
+    assert "skip" in (recipes()["demo"].departs or "")
+
+
+def test_slow_annealing_is_in_iterations_where_the_paper_is_followed() -> None:
+    assert spec_of("he2019-text", "slow-anneal").training.dials["objective.weights.rate"].over == "100000 steps"  # pyright: ignore[reportAttributeAccessIssue]
+    assert spec_of("text", "slow-anneal").training.dials["objective.weights.rate"].over == "32 epochs"  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_no_kind_in_the_spec_is_without_what_builds_it() -> None:
+    tables = {
+        "data": build.CORPORA,
+        "model.encoder": build.ENCODERS,
+        "model.decoder": build.DECODERS,
+        "training.dials.<name>": build.SCHEDULES,
+        "training.procedure": build.PROCEDURES,
+    }
+    # An optimiser's kind is looked up where it is used; see `training.players.Optimiser`.
+    kinds = {path.removesuffix(".kind") for path in every_path(Spec) if path.endswith(".kind")}
+
+    assert kinds == {*tables, "training.optimisers.<name>"}
