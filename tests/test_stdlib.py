@@ -29,24 +29,17 @@ def test_sentences_are_unique(lines: list[str]) -> None:
     assert len(set(lines)) == len(lines)
 
 
-def test_sentences_have_4_to_15_words_besides_marks(lines: list[str]) -> None:
-    counts = {sum(token[0].isalnum() for token in line.split()) for line in lines}
-
-    assert counts == set(range(4, 16))
+def test_sentences_have_4_to_15_words(lines: list[str]) -> None:
+    assert {len(line.split()) for line in lines} == set(range(4, 16))
 
 
 def test_sentences_are_lower_case_with_single_blanks(lines: list[str]) -> None:
     assert all(line == " ".join(line.lower().split()) for line in lines)
 
 
-def test_marks_are_tokens_of_their_own(lines: list[str]) -> None:
-    assert "return a string that identifies the current platform ." in lines
-
-
-def test_a_sentence_ends_at_its_full_stop(lines: list[str]) -> None:
-    inner = sum(" . " in line and ". ." not in line for line in lines)
-
-    assert inner < 0.1 * len(lines)
+def test_marks_are_left_out(lines: list[str]) -> None:
+    assert "return a string that identifies the current platform" in lines
+    assert not any(set(line) & set(".,:;()[]_`\"") for line in lines)
 
 
 def test_the_corpus_has_the_sizes_asked(corpus: Corpus) -> None:

@@ -20,11 +20,19 @@ def generator(seed: int, *parts: int | str) -> torch.Generator:
     return torch.Generator().manual_seed(mix(seed, *parts))
 
 
+def reseed(seed: int, *parts: int | str, device: torch.device | str = "cpu") -> None:
+    """Seeds torch's global generators, of the processor and of one device, for one purpose."""
+    number = mix(seed, *parts)
+    # Not `torch.manual_seed`, which also seeds devices that nobody here will restore.
+    torch.default_generator.manual_seed(number)
+    if torch.device(device).type == "cuda":
+        torch.cuda.manual_seed(number)
+
+
 @contextmanager
 def seeded(seed: int, *parts: int | str, device: torch.device | str = "cpu") -> Iterator[None]:
     """Torch's global generators, seeded for one purpose within the block and restored after it."""
     device = torch.device(device)
-    devices = [] if device.type == "cpu" else [device]
-    with torch.random.fork_rng(devices=devices, device_type=device.type if devices else "cuda"):
-        torch.manual_seed(mix(seed, *parts))
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        reseed(seed, *parts, device=device)
         yield

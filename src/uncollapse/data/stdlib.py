@@ -17,8 +17,8 @@ from uncollapse.errors import InputError
 
 #: Folders of the library's tests, and of what is installed beside it.
 LEFT_OUT = {"site-packages", "dist-packages", "test", "tests", "idle_test", "lib2to3", "__pycache__"}
-#: Words (with inner apostrophes), numbers and single marks; an underscore only separates.
-TOKEN = re.compile(r"[a-z]+(?:'[a-z]+)*|\d+|[^\w\s]")
+#: Words (with inner apostrophes) and numbers; marks and underscores only separate.
+WORD = re.compile(r"[a-z]+(?:'[a-z]+)*|\d+")
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 SHORTEST, LONGEST = 4, 15
 
@@ -26,16 +26,16 @@ Documented: TypeAlias = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncF
 
 
 def sentences() -> list[str]:
-    """The unique sentences of 4 to 15 words, lower-cased, tokens between blanks, in order of appearance.
+    """The unique sentences of 4 to 15 words, lower-cased, without marks, in order of appearance.
 
     They depend on the Python version alone: about 12,000 in a full installation, read in a few seconds.
     """
     found: dict[str, None] = {}
     for text in _documentation(Path(sysconfig.get_paths()["stdlib"])):
         for sentence in SENTENCE_END.split(text.strip()):
-            tokens = TOKEN.findall(sentence.lower())
-            if SHORTEST <= sum(token[0].isalnum() for token in tokens) <= LONGEST:
-                found[" ".join(tokens)] = None
+            words = WORD.findall(sentence.lower())
+            if SHORTEST <= len(words) <= LONGEST:
+                found[" ".join(words)] = None
     return list(found)
 
 

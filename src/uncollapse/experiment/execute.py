@@ -91,7 +91,8 @@ def judge(
         **environment["asked"],
         "seed": spec.seed,
         **figures.to_json(),
-        "seconds": seconds(path),
+        "seconds": seconds(path, "seconds"),
+        "cpu_seconds": seconds(path, "cpu_seconds"),
         "split": split,
         "verdict": verdict(figures),
     }
@@ -109,7 +110,7 @@ def subset(source: Batched, items: int | None) -> Batched:
     return Batched(source.make, [group for group in groups if len(group)])
 
 
-def seconds(path: Path) -> dict[str, Any]:
-    """The training time of a run, validation included, as a figure."""
-    spent = [epoch["seconds"] for epoch in run.epochs(path)]
+def seconds(path: Path, clock: str) -> dict[str, Any]:
+    """The training time of a run, validation included, as a figure; `clock` is "seconds" or "cpu_seconds"."""
+    spent = [epoch[clock] for epoch in run.epochs(path)]
     return {"value": spent[-1] if spent else 0.0, "se": None, "n": 1, "unit": "s", "cap": None}

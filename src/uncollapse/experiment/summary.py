@@ -66,12 +66,12 @@ class Comparison:
         return [remedy, str(len(cells)), *shown.values(), self._time(remedy), _verdicts(cells)]
 
     def _time(self, remedy: str) -> str:
-        """Training time relative to the baseline with the same seed."""
+        """Processor time of training relative to the baseline with the same seed."""
         base = self._done.get(BASELINE, {})
         pairs = [(cell, base[seed]) for seed, cell in self._done[remedy].items() if seed in base]
         if not pairs:
-            return f"{mean(cell['seconds']['value'] for cell in self._done[remedy].values()):.0f} s"
-        ratios = [cell["seconds"]["value"] / max(plain["seconds"]["value"], 1e-9) for cell, plain in pairs]
+            return f"{mean(cell['cpu_seconds']['value'] for cell in self._done[remedy].values()):.0f} s"
+        ratios = [cell["cpu_seconds"]["value"] / max(plain["cpu_seconds"]["value"], 1e-9) for cell, plain in pairs]
         return f"{mean(ratios):.1f}×"
 
     def difference(self, remedy: str, figure: str) -> Difference | None:
@@ -107,7 +107,7 @@ class Comparison:
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    names = ("remedy", "seed", *FIGURES, "seconds", "verdict", "error", "warnings")
+    names = ("remedy", "seed", *FIGURES, "seconds", "cpu_seconds", "verdict", "error", "warnings")
     return {name: row[name] for name in names if name in row}
 
 

@@ -172,11 +172,11 @@ def _measure(plan: _Plan, index: int, items: Tensor, x: Batch) -> Rows:
     with seeded(plan.seed, "encode", index, device=_device(x)):
         q = plan.model(x).q
     bound = [
-        (len(b.log_likelihood), b.distortion.double().cpu(), b.kl.double().cpu())
+        (len(b.log_likelihood), b.distortion.cpu().double(), b.kl.cpu().double())
         for b in _passes(plan, index, items, x, q, "bound", plan.bound_samples)
     ]
     draws = sum(n for n, _, _ in bound)
-    weights = [b.log_weights.double().cpu() for b in _passes(plan, index, items, x, q, "weights", plan.samples)]
+    weights = [b.log_weights.cpu().double() for b in _passes(plan, index, items, x, q, "weights", plan.samples)]
     log_evidence, effective = _summary(torch.cat(weights), plan.samples) if weights else (None, None)
     counts = symbols(x)
     return Rows(
@@ -187,7 +187,7 @@ def _measure(plan: _Plan, index: int, items: Tensor, x: Batch) -> Rows:
         log_evidence=log_evidence,
         effective=effective,
         means=_means(q),
-        symbols=None if counts is None else counts.double().cpu(),
+        symbols=None if counts is None else counts.cpu().double(),
         law=None if q is None else _on_host(q),
         **_settings(plan),
     )
@@ -241,7 +241,7 @@ def _normal(random: torch.Generator, shape: Sequence[int]) -> Tensor:
 
 def _means(q: Distribution | None) -> Tensor | None:
     try:
-        return None if q is None else operations.mean(q).double().cpu()
+        return None if q is None else operations.mean(q).cpu().double()
     except NotImplementedError:
         return None
 

@@ -17,13 +17,17 @@ from uncollapse.dials import Schedule, turn
 from uncollapse.errors import InputError, TrainingError, unknown
 from uncollapse.metrics.evaluation import Evaluation, evaluate
 from uncollapse.objective import Loss, Objective
-from uncollapse.randomness import generator, mix, seeded
+from uncollapse.randomness import generator, mix, reseed, seeded
 from uncollapse.training.checkpoints import Checkpoints, Snapshot
 from uncollapse.training.inference import Inference, amortised
 from uncollapse.training.listeners import Listener, Moment
 from uncollapse.training.plateau import Plateau
 from uncollapse.training.players import Optimiser, Player
 from uncollapse.training.procedures import Joint, Procedure
+
+
+#: What of a trainer, beside tensors, a checkpoint holds.
+STATE = ("step", "epoch", "best", "finished", "seconds", "cpu_seconds")
 
 
 class Source(Protocol):
@@ -88,8 +92,8 @@ class Trainer:
         self.max_epochs, self.plateau, self.seed = max_epochs, plateau, seed
         self.checkpoints, self.checkpoint_seconds = checkpoints or Checkpoints(None), checkpoint_seconds
         self.listeners, self.window = listeners, window
-        self.step, self.epoch, self.best, self.seconds = 0, 0, float("inf"), 0.0
-        self.finished = False
+        self.step, self.epoch, self.best, self.finished = 0, 0, float("inf"), False
+        self.seconds, self.cpu_seconds = 0.0, 0.0
         self._descents, self._symbols = 0, torch.zeros((), device=self.device)
 
     # What a procedure is made of.
@@ -157,7 +161,7 @@ class Trainer:
         self._tell("end", {"seconds": self.seconds})
 
     def _run_epoch(self) -> None:
-        self._began = self._saved = time.perf_counter()
+        self._began, self._saved = _clocks(), time.perf_counter()
         order = torch.randperm(len(self.train), generator=generator(self.seed, "order", self.epoch)).tolist()
         sums: dict[str, Tensor] = {}
         for index in order[self.step - self.epoch * len(order) :]:
@@ -172,7 +176,7 @@ class Trainer:
         self._end_epoch()
 
     def _outer_step(self, index: int) -> Loss:
-        torch.manual_seed(mix(self.seed, "step", self.step))
+        reseed(self.seed, "step", self.step, device=self.device)
         for path, schedule in self.dials.items():
             turn(self, path, schedule(self.step))
         self.model.train()
@@ -209,7 +213,8 @@ class Trainer:
         names = ("neg_elbo", "distortion", "kl", "mi", "mi_published", "active_units")
         report: dict[str, Any] = {name: getattr(validation, name).to_json() for name in names}
         self._save_last()
-        report |= {**self.procedure.memory(), "learning_rate_scale": self.scale, "seconds": self.seconds}
+        report |= {**self.procedure.memory(), "learning_rate_scale": self.scale}
+        report |= {"seconds": self.seconds, "cpu_seconds": self.cpu_seconds}
         self._tell("epoch", report)
 
     @property
@@ -242,8 +247,9 @@ class Trainer:
     # Checkpoints.
 
     def _save_last(self) -> None:
-        now = time.perf_counter()
-        self.seconds, self._began, self._saved = self.seconds + now - self._began, now, now
+        now, (wall, cpu) = _clocks(), self._began
+        self.seconds, self.cpu_seconds = self.seconds + now[0] - wall, self.cpu_seconds + now[1] - cpu
+        self._began, self._saved = now, now[0]
         self.checkpoints.save_last(self.step, self.snapshot())
 
     def snapshot(self) -> Snapshot:
@@ -252,7 +258,7 @@ class Trainer:
         tensors |= {f"objective/{k}": v for k, v in self.objective.state_dict().items()}
         for name, player in self.players.items():
             tensors |= {f"optimiser/{name}/{k}": v for k, v in player.memory().items()}
-        state = {name: getattr(self, name) for name in ("step", "epoch", "best", "seconds", "finished")}
+        state = {name: getattr(self, name) for name in STATE}
         state |= {
             "procedure": self.procedure.memory(),
             "plateau": self.plateau.memory() if self.plateau else {},
@@ -261,7 +267,7 @@ class Trainer:
 
     def restore(self, snapshot: Snapshot) -> None:
         """Goes back to a snapshot."""
-        for name in ("step", "epoch", "best", "seconds", "finished"):
+        for name in STATE:
             setattr(self, name, snapshot.state[name])
         self.procedure.recall(snapshot.state["procedure"])
         if self.plateau:
@@ -275,6 +281,11 @@ class Trainer:
         last = self.checkpoints.last()
         if last is not None:
             self.restore(last)
+
+
+def _clocks() -> tuple[float, float]:
+    """Seconds on the wall and seconds of this process's processors: on a shared machine the second is the steadier."""
+    return time.perf_counter(), time.process_time()
 
 
 class Moved:

@@ -1,0 +1,152 @@
+"""Everything that is measured, in one call."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from linear_gaussian import evidence, orthogonal, vae
+from uncollapse.bound import Bound
+from uncollapse.data.batches import Batched, in_order
+from uncollapse.metrics.estimate import Estimate, Unavailable
+from uncollapse.metrics.evaluation import NAMES, Evaluation, evaluate
+
+WEIGHT, SIGMA = orthogonal(1.5, 0.8, size=4), 0.7
+
+
+def data(n: int = 60) -> Tensor:
+    return evidence(WEIGHT, SIGMA).sample((n,))
+
+
+def figures(evaluation: Evaluation, *without: str) -> Tensor:
+    """All figures but those named, as one tensor."""
+    answers = [getattr(evaluation, name) for name in NAMES if name not in without]
+    return torch.tensor([[a.value, a.se] for a in answers if isinstance(a, Estimate)])
+
+
+def test_a_model_is_measured_on_batches() -> None:
+    x = data(2000)
+
+    found = evaluate(vae(WEIGHT, SIGMA), x.split(32), samples=10)
+
+    truth = -evidence(WEIGHT, SIGMA).log_prob(x).mean().item()
+    assert isinstance(found.nll, Estimate)
+    assert found.nll.value == pytest.approx(truth, abs=1e-4)
+    assert found.neg_elbo.value == pytest.approx(truth, abs=0.1)  # pyright: ignore[reportAttributeAccessIssue]
+    assert found.kl.value == pytest.approx(found.kl_per_group.sum().item())  # pyright: ignore[reportAttributeAccessIssue]
+    assert found.mi.value + found.marginal_kl.value == pytest.approx(found.kl.value)  # pyright: ignore[reportAttributeAccessIssue]
+    assert found.active_units.value == 2  # pyright: ignore[reportAttributeAccessIssue]
+    assert found.effective_samples.value == pytest.approx(10, rel=1e-4)  # pyright: ignore[reportAttributeAccessIssue]
+    assert isinstance(found.perplexity, Unavailable)
+    assert found.warnings == ()
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize(
+    ("size", "chunk", "flipped"), [(7, None, False), (60, 3, False), (7, 64, True), (1, None, True)]
+)
+def test_no_figure_depends_on_batching_chunks_or_order(size: int, chunk: int | None, flipped: bool) -> None:
+    x, model = data().double(), vae(orthogonal(1.5, 0.8, size=4), SIGMA, shift=0.4)
+    groups = in_order(60, size)[::-1] if flipped else in_order(60, size)
+
+    found = evaluate(model, Batched(x.__getitem__, groups), 40, chunk=chunk)
+
+    # The published estimator is about evaluation batches by definition.
+    torch.testing.assert_close(
+        figures(found, "mi_published"), figures(evaluate(model, x, 40), "mi_published"), rtol=1e-9, atol=1e-9
+    )
+
+
+def test_no_figure_depends_on_batching_in_single_precision() -> None:
+    x, model = data(), vae(WEIGHT, SIGMA, shift=0.4)
+
+    found, whole = evaluate(model, x.split(7), 40), evaluate(model, x, 40)
+
+    torch.testing.assert_close(figures(found, "mi_published"), figures(whole, "mi_published"), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.usefixtures("float64")
+def test_no_figure_depends_on_what_else_is_measured() -> None:
+    x, model = data().double(), vae(orthogonal(1.5, 0.8, size=4), SIGMA, shift=0.4)
+
+    found = evaluate(model, x, 0, bound_samples=10)
+
+    weighed = ("nll", "effective_samples")
+    torch.testing.assert_close(figures(found), figures(evaluate(model, x, 40), *weighed))
+
+
+def test_the_seed_changes_what_is_sampled_and_nothing_else() -> None:
+    x, model = data(), vae(WEIGHT, SIGMA, shift=0.4)
+
+    a, b = (evaluate(model, x, 5, seed=seed) for seed in (0, 1))
+
+    assert a.nll != b.nll
+    assert a.mi != b.mi
+    assert a.kl == b.kl
+
+
+def test_no_samples_no_likelihood() -> None:
+    found = evaluate(vae(WEIGHT, SIGMA), data(), 0)
+
+    assert found.nll == Unavailable("asked for 0 importance samples")
+    assert isinstance(found.neg_elbo, Estimate)
+
+
+def test_a_posterior_that_depends_on_the_path_has_no_information_but_a_likelihood() -> None:
+    model = vae(WEIGHT, SIGMA)
+
+    def path(x: Tensor, q: Distribution | None = None, samples: int = 1) -> Bound:
+        return model(x, samples=samples)._replace(q=None)
+
+    x = data()
+    found = evaluate(path, x, 10)
+
+    assert found.nll.value == pytest.approx(-evidence(WEIGHT, SIGMA).log_prob(x).mean().item(), abs=1e-4)  # pyright: ignore[reportAttributeAccessIssue]
+    for name in ("mi", "mi_published", "marginal_kl", "active_units"):
+        assert isinstance(getattr(found, name), Unavailable)
+    assert found.variance_of_means is None
+    assert any("drew its own noise" in text for text in found.warnings)
+
+
+def test_few_items_are_warned_of() -> None:
+    assert "only 29 items" in evaluate(vae(WEIGHT, SIGMA), data(29), 5).warnings[0]
+    assert evaluate(vae(WEIGHT, SIGMA), data(30), 0).warnings == ()
+
+
+def test_information_that_its_cap_holds_down_is_called_a_floor() -> None:
+    sharp = vae(orthogonal(50.0, 40.0, size=4), 0.1)
+
+    found = evaluate(sharp, 30 * torch.randn(100, 4), 0)
+
+    assert any("floor" in text for text in found.warnings)
+
+
+def test_degenerate_weights_are_warned_of() -> None:
+    found = evaluate(vae(WEIGHT, SIGMA, shift=8.0), data(), 50)
+
+    assert any("degenerate" in text for text in found.warnings)
+
+
+@pytest.mark.parametrize("n", [1, 60])
+def test_an_evaluation_is_json(n: int) -> None:
+    found = json.loads(json.dumps(evaluate(vae(WEIGHT, SIGMA), data(n), 5).to_json(), allow_nan=False))
+
+    assert set(found) == {*NAMES, "kl_per_group", "variance_of_means", "samples", "seed", "warnings"}
+    assert found["nll"]["n"] == n
+    assert len(found["kl_per_group"]) == 2
+
+
+def test_an_evaluation_prints_one_aligned_line_a_figure() -> None:
+    found = evaluate(vae(WEIGHT, SIGMA), data(20), 0)
+
+    lines = str(found).splitlines()
+
+    assert len(lines) == len(NAMES) + len(found.warnings)
+    assert lines[0] == "nll                not available: asked for 0 importance samples"
+    assert lines[1].startswith("neg_elbo           ")
+    assert lines[1].endswith(" nats/item")
+    assert lines[len(NAMES)].startswith("warning: only 20 items")
