@@ -62,7 +62,8 @@ def test_a_remedy_of_the_catalogue_changes_the_training() -> None:
 
 def test_settings_and_shorthands_reach_the_run(tmp_path: Path) -> None:
     settings = {"training.clip": None}
-    uc.fit(network(), items(), items(32), out=tmp_path, max_epochs=1, learning_rate=0.5, settings=settings, progress=False)
+    given = {"max_epochs": 1, "learning_rate": 0.5, "settings": settings, "progress": False}
+    uc.fit(network(), items(), items(32), out=tmp_path, **given)
     text = (tmp_path / "spec.yaml").read_text()
     assert "clip: null" in text
     assert text.count("learning_rate: 0.5") == 2

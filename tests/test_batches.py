@@ -111,20 +111,14 @@ def test_a_namedtuple_of_tensors_is_all_items() -> None:
     assert (batch.target.tolist(), batch.given.tolist()) == ([3], [6])
 
 
-@pytest.mark.parametrize(
-    "data", [[torch.zeros(2)], (torch.zeros(2),), Batched(torch.Tensor.double, [torch.ones(2)])]
-)
+@pytest.mark.parametrize("data", [[torch.zeros(2)], (torch.zeros(2),), Batched(torch.Tensor.double, [torch.ones(2)])])
 def test_batches_already_made_are_left_alone(data: Any) -> None:
     assert source(data, batch_size=1) is data
 
 
-@pytest.mark.parametrize(
-    "data", [iter([torch.zeros(2)]), (x for x in [torch.zeros(2)]), Stream(), {"x": 1}, "path"]
-)
+@pytest.mark.parametrize("data", [iter([torch.zeros(2)]), (x for x in [torch.zeros(2)]), Stream(), {"x": 1}, "path"])
 def test_what_can_be_read_once_is_refused_with_the_reason(data: Any) -> None:
-    with pytest.raises(
-        InputError, match=r"resumes exactly only from a source with a length and an index.*a list"
-    ):
+    with pytest.raises(InputError, match=r"resumes exactly only from a source with a length and an index.*a list"):
         source(data, batch_size=1)
 
 

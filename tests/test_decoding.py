@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributions import Categorical, Independent, Normal
 
 from uncollapse.data.text import END, PAD, START, UNK
-from uncollapse.decoding import Replay, beam, greedy, sample, search
+from uncollapse.decoding import SPOKEN, Replay, beam, greedy, sample, search
 from uncollapse.errors import InputError
 from uncollapse.nets.lstm import LSTMDecoder
 
@@ -154,3 +154,10 @@ def test_a_temperature_of_zero_is_refused() -> None:
 def test_a_beam_that_holds_nothing_is_refused() -> None:
     with pytest.raises(InputError, match="at least 1"):
         beam(decoder(), latents(), 3, width=0)
+
+
+@pytest.mark.parametrize("decode", [greedy, sample, beam])
+def test_unknown_words_are_not_spoken_where_they_are_banned(decode: Any) -> None:
+    model, z = decoder(), latents(40)
+    assert any(UNK in row for row in decode(model, z, LONGEST))
+    assert not any(UNK in row for row in decode(model, z, LONGEST, never=SPOKEN))

@@ -80,9 +80,7 @@ def test_padded_and_equal_batches_score_every_item_alike(skip: bool) -> None:
     scores = {}
     for kind in ("equal", "padded"):
         batches = data.batches("train", 7, kind)
-        scored = [
-            model(z[:, i], x.seen).log_prob(x.target) for i, x in zip(batches.items, batches, strict=True)
-        ]
+        scored = [model(z[:, i], x.seen).log_prob(x.target) for i, x in zip(batches.items, batches, strict=True)]
         scores[kind] = torch.cat(scored, 1)[:, torch.cat(batches.items).argsort()]
 
     torch.testing.assert_close(scores["equal"], scores["padded"], atol=1e-5, rtol=1e-5)
@@ -173,9 +171,7 @@ def test_z_is_never_dropped() -> None:
     ("kind", "low", "high", "embedding"),
     [("small_uniform", -0.01, 0.01, (-0.1, 0.1)), ("offset", 0.04, 0.06, (0.0, 0.2))],
 )
-def test_initial_values_fill_their_range(
-    kind: str, low: float, high: float, embedding: tuple[float, float]
-) -> None:
+def test_initial_values_fill_their_range(kind: str, low: float, high: float, embedding: tuple[float, float]) -> None:
     model = LSTMDecoder(200, 50, 60, 20)
     initialise(model, kind)
 

@@ -39,7 +39,7 @@ def test_sentences_are_lower_case_with_single_blanks(lines: list[str]) -> None:
 
 def test_marks_are_left_out(lines: list[str]) -> None:
     assert "return a string that identifies the current platform" in lines
-    assert not any(set(line) & set(".,:;()[]_`\"") for line in lines)
+    assert not any(set(line) & set('.,:;()[]_`"') for line in lines)
 
 
 def test_the_corpus_has_the_sizes_asked(corpus: Corpus) -> None:
@@ -47,9 +47,7 @@ def test_the_corpus_has_the_sizes_asked(corpus: Corpus) -> None:
     assert len(corpus.vocabulary) == 1004
 
 
-def test_the_corpus_is_the_same_every_time(
-    lines: list[str], corpus: Corpus, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_corpus_is_the_same_every_time(lines: list[str], corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stdlib, "sentences", lambda: lines)
 
     assert stdlib.corpus().fingerprint == corpus.fingerprint

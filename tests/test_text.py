@@ -16,9 +16,7 @@ from uncollapse.data.text import END, PAD, START, UNK, Corpus, Text, Vocabulary,
 from uncollapse.errors import InputError
 
 LINES = [
-    f"{subject} {verb}"
-    for subject in ("a cat", "the dog", "one")
-    for verb in ("sat", "ran off", "is here now", "ate")
+    f"{subject} {verb}" for subject in ("a cat", "the dog", "one") for verb in ("sat", "ran off", "is here now", "ate")
 ]
 WORD = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=6)
 
@@ -158,10 +156,7 @@ def test_the_vocabulary_is_of_the_training_split_alone() -> None:
 def test_missing_splits_are_tenths_of_the_training_items() -> None:
     lines = [f"a {i}" for i in range(100)]
     corpus = corpus_from_lines(lines, tokens="characters")
-    splits = [
-        [corpus.vocabulary.decode(ids) for ids in split]
-        for split in (corpus.train, corpus.valid, corpus.test)
-    ]
+    splits = [[corpus.vocabulary.decode(ids) for ids in split] for split in (corpus.train, corpus.valid, corpus.test)]
 
     assert list(map(len, splits)) == [80, 10, 10]
     assert sorted(itertools.chain(*splits)) == sorted(lines)
@@ -220,9 +215,7 @@ def test_the_fingerprint_depends_on_every_split() -> None:
     splits = [["a b"], ["a"], ["b"]]
     prints = {corpus_from_lines(*splits).fingerprint}
     for i in range(3):
-        prints.add(
-            corpus_from_lines(*[[*s, "a a"] if i == k else s for k, s in enumerate(splits)]).fingerprint
-        )
+        prints.add(corpus_from_lines(*[[*s, "a a"] if i == k else s for k, s in enumerate(splits)]).fingerprint)
 
     assert len(prints) == 4
 

@@ -28,9 +28,7 @@ def padded() -> Tensor:
 def test_log_prob_is_the_sum_over_tokens_that_are_not_padding(value: Tensor) -> None:
     p = law(S, B)
 
-    by_hand = (
-        (p.hidden @ p.weight.T).log_softmax(-1).gather(-1, value.expand(S, B, T).unsqueeze(-1)).squeeze(-1)
-    )
+    by_hand = (p.hidden @ p.weight.T).log_softmax(-1).gather(-1, value.expand(S, B, T).unsqueeze(-1)).squeeze(-1)
 
     torch.testing.assert_close(p.log_prob(value), (by_hand * (value != PAD)).sum(-1))
 
@@ -109,9 +107,7 @@ def test_a_term_in_z_can_be_part_of_the_hidden_states() -> None:
     p, value = law(S, B), padded()
     z, skip = torch.randn(S, B, 2), torch.randn(V, 2)
 
-    joint = Tokens(
-        torch.cat([p.hidden, z.unsqueeze(2).expand(-1, -1, T, -1)], -1), torch.cat([p.weight, skip], 1)
-    )
+    joint = Tokens(torch.cat([p.hidden, z.unsqueeze(2).expand(-1, -1, T, -1)], -1), torch.cat([p.weight, skip], 1))
     logits = p.hidden @ p.weight.T + (z @ skip.T).unsqueeze(2)
 
     scores = logits.log_softmax(-1).gather(-1, value.expand(S, B, T).unsqueeze(-1)).squeeze(-1)

@@ -191,8 +191,9 @@ def spectrum(n: int) -> Tensor:
 def test_the_linear_vae_trained_by_fit_reaches_its_closed_form() -> None:  # B 31, FX3, s^2 = 1
     x = spectrum(1024)
     model = uc.VAE(LinearEncoder(), LinearDecoder(4, 4, bias=False), uc.StandardNormal(4))
-    settings = {"training.plateau.limit": 8}
-    uc.fit(model, x, x, batch_size=64, max_epochs=200, learning_rate=0.02, settings=settings, progress=False)
+    # The whole data a step: with noisy gradients the bound is flat enough around its optimum to wander.
+    settings = {"training.plateau.limit": 7, "training.plateau.not_before": 60}
+    uc.fit(model, [x] * 32, [x], max_epochs=120, learning_rate=0.02, patience=1, settings=settings, progress=False)
     figures = uc.evaluate(model, x, samples=50)
     assert figures.nll.value == pytest.approx(6.668207, rel=0.01)
     assert figures.neg_elbo.value == pytest.approx(6.668207, rel=0.01)

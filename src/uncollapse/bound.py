@@ -7,7 +7,7 @@ Everything else in the library (terms, metrics, reports) is a function of this r
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from torch import Tensor
 from torch.distributions import Distribution
@@ -17,6 +17,13 @@ from uncollapse.errors import InputError
 #: A tensor (B, ...), or a NamedTuple of tensors that share B, with properties `target` and `seen`
 #: and, where an item is made of symbols, `symbols` (B,): how many of them are predicted.
 Batch: TypeAlias = Any
+
+
+class Source(Protocol):
+    """A sized, indexable source of batches: what exact resume needs."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Batch: ...
 
 
 class Bound(NamedTuple):

@@ -6,7 +6,7 @@ prefix for every token. Both are used in the mode they are in: call `.eval()` fi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import singledispatch
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -14,9 +14,13 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, Distribution, Independent
 
-from uncollapse.data.text import END, PAD, START
+from uncollapse.data.text import END, PAD, START, UNK
 from uncollapse.distributions.tokens import Tokens
 from uncollapse.errors import InputError
+
+#: What is never emitted: these are no part of a text. `SPOKEN` also leaves out `<unk>`, which no reader can use.
+NEVER = (PAD, START)
+SPOKEN = (*NEVER, UNK)
 
 
 @runtime_checkable
@@ -84,16 +88,18 @@ def _(law: Independent) -> Tensor:
     return law.base_dist.logits[..., -1, :]
 
 
-def greedy(decoder: Any, z: Tensor, max_length: int) -> list[list[int]]:
-    """The most probable token at every step, for z (N, d).
+def greedy(decoder: Any, z: Tensor, max_length: int, never: Sequence[int] = NEVER) -> list[list[int]]:
+    """The most probable token at every step, for z (N, d), of those that are not `never` to be emitted.
 
     Returns:
         For each z the ids before `</s>`; it and all others are at most `max_length` tokens.
     """
-    return _follow(decoder, z, max_length, lambda logits: logits.argmax(-1))
+    return _follow(decoder, z, max_length, never, lambda logits: logits.argmax(-1))
 
 
-def sample(decoder: Any, z: Tensor, max_length: int, temperature: float = 1.0) -> list[list[int]]:
+def sample(
+    decoder: Any, z: Tensor, max_length: int, temperature: float = 1.0, never: Sequence[int] = NEVER
+) -> list[list[int]]:
     """A random token at every step, from softmax(logits / temperature); the rest is as in `greedy`."""
     if temperature <= 0:
         raise InputError(f"cannot sample at temperature {temperature}: give one above 0, or decode greedily.")
@@ -101,12 +107,12 @@ def sample(decoder: Any, z: Tensor, max_length: int, temperature: float = 1.0) -
     def draw(logits: Tensor) -> Tensor:
         return (logits / temperature).softmax(-1).multinomial(1).squeeze(1)
 
-    return _follow(decoder, z, max_length, draw)
+    return _follow(decoder, z, max_length, never, draw)
 
 
-def beam(decoder: Any, z: Tensor, max_length: int, width: int = 5) -> list[list[int]]:
+def beam(decoder: Any, z: Tensor, max_length: int, width: int = 5, never: Sequence[int] = NEVER) -> list[list[int]]:
     """The most probable sequence that beam search finds; the rest is as in `greedy`."""
-    return [_before_end(found.tokens) for found in search(decoder, z, max_length, width)]
+    return [_before_end(found.tokens) for found in search(decoder, z, max_length, width, never)]
 
 
 class Found(NamedTuple):
@@ -119,7 +125,7 @@ class Found(NamedTuple):
 
 
 @torch.no_grad()
-def search(decoder: Any, z: Tensor, max_length: int, width: int = 5) -> list[Found]:
+def search(decoder: Any, z: Tensor, max_length: int, width: int = 5, never: Sequence[int] = NEVER) -> list[Found]:
     """Beam search for each z (N, d), over all of them at once: the best sequence of each."""
     if width < 1:
         raise InputError(f"a beam of width {width} holds nothing: give a width of at least 1.")
@@ -133,7 +139,7 @@ def search(decoder: Any, z: Tensor, max_length: int, width: int = 5) -> list[Fou
     first = width * torch.arange(n, device=z.device).unsqueeze(1)
     for _ in range(max_length):
         logits, state = stepwise.next(tokens, state)
-        scores, parent, chosen = _extend(logits, tokens, scores)
+        scores, parent, chosen = _extend(_allowed(logits.log_softmax(-1), never), tokens, scores)
         rows = torch.cat([rows.take_along_dim(parent.unsqueeze(2), 1), chosen.unsqueeze(2)], 2)
         state = type(state)(*(part[(first + parent).flatten()] for part in state))
         tokens = chosen.flatten()
@@ -144,27 +150,28 @@ def search(decoder: Any, z: Tensor, max_length: int, width: int = 5) -> list[Fou
     return [Found([token for token in row if token != PAD], score) for row, score in best]
 
 
-def _extend(logits: Tensor, tokens: Tensor, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _extend(steps: Tensor, tokens: Tensor, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The best continuations of beams with scores (N, W): their scores, their beams and their new tokens."""
-    steps = _allowed(logits.log_softmax(-1))
     ended = _ended(tokens)
     # A finished sequence stays in the beam, followed by padding that costs nothing.
     steps = steps.masked_fill(ended.unsqueeze(1), -torch.inf)
     steps[:, PAD] = steps[:, PAD].masked_fill(ended, 0)
     total = (scores.unsqueeze(2) + steps.unflatten(0, scores.shape)).flatten(1)
     scores, best = total.topk(scores.shape[1])
-    return scores, best // logits.shape[1], best % logits.shape[1]
+    return scores, best // steps.shape[1], best % steps.shape[1]
 
 
 @torch.no_grad()
-def _follow(decoder: Any, z: Tensor, max_length: int, choose: Callable[[Tensor], Tensor]) -> list[list[int]]:
+def _follow(
+    decoder: Any, z: Tensor, max_length: int, never: Sequence[int], choose: Callable[[Tensor], Tensor]
+) -> list[list[int]]:
     stepwise = _stepwise(decoder)
     state = stepwise.begin(z)
     tokens = torch.full((len(z),), START, device=z.device)
     rows, ended = tokens.new_empty(len(z), 0), tokens == END
     for _ in range(max_length):
         logits, state = stepwise.next(tokens, state)
-        tokens = choose(_allowed(logits))
+        tokens = choose(_allowed(logits, never))
         rows = torch.cat([rows, tokens.unsqueeze(1)], 1)
         ended = ended | (tokens == END)
         if ended.all():
@@ -176,9 +183,9 @@ def _stepwise(decoder: Any) -> Stepwise:
     return decoder if isinstance(decoder, Stepwise) else Replay(decoder)
 
 
-def _allowed(logits: Tensor) -> Tensor:
-    """The logits with no chance for `<pad>` and `<s>`."""
-    return logits.index_fill(-1, torch.tensor([PAD, START], device=logits.device), -torch.inf)
+def _allowed(logits: Tensor, never: Sequence[int]) -> Tensor:
+    """The logits with no chance for what is never emitted."""
+    return logits.index_fill(-1, torch.tensor(never, device=logits.device), -torch.inf)
 
 
 def _ended(tokens: Tensor) -> Tensor:

@@ -76,11 +76,11 @@ class VAE(nn.Module):
         return self.generation.prior
 
     def forward(self, x: Batch, q: Distribution | None = None, samples: int = 1) -> Bound:
-        q = self.encoder(x) if q is None else q
-        z = q.rsample((samples,))
+        law: Distribution = self.encoder(x) if q is None else q
+        z = law.rsample((samples,))  # pyright: ignore[reportArgumentType]
         log_likelihood, p = self.generation(z, x)
-        log_q, log_p = q.log_prob(z), p.log_prob(z)
-        return Bound(x, z, log_likelihood, log_q, log_p, kl_by_group(q, p, log_q, log_p), q, p)
+        log_q, log_p = law.log_prob(z), p.log_prob(z)
+        return Bound(x, z, log_likelihood, log_q, log_p, kl_by_group(law, p, log_q, log_p), law, p)
 
     def players(self) -> dict[str, nn.Module]:
         return {"inference": self.encoder, "generation": self.generation}

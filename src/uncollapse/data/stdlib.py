@@ -7,6 +7,7 @@ import re
 import sysconfig
 import warnings
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import TypeAlias
 
@@ -25,6 +26,7 @@ SHORTEST, LONGEST = 4, 15
 Documented: TypeAlias = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
+@cache
 def sentences() -> list[str]:
     """The unique sentences of 4 to 15 words, lower-cased, without marks, in order of appearance.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from functools import singledispatch
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ from uncollapse.errors import InputError
 @singledispatch
 def parameters(law: Distribution) -> dict[str, Tensor]:
     """The law's parameters by name, each (B, ...)."""
-    names = [name for name in type(law).arg_constraints if name in law.__dict__]
+    names = [name for name in cast(dict[str, Any], type(law).arg_constraints) if name in law.__dict__]
     if not names:
         raise InputError(
             f"the law `{type(law).__name__}` does not say its parameters: register it with "
@@ -38,7 +38,7 @@ def _(law: Independent) -> dict[str, Tensor]:
 @singledispatch
 def rebuild(law: Distribution, values: dict[str, Tensor]) -> Distribution:
     """A law of the same family with other parameters."""
-    return type(law)(**values, validate_args=False)
+    return cast(Any, type(law))(**values, validate_args=False)
 
 
 @rebuild.register

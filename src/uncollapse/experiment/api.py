@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,25 +61,29 @@ def fit(
     Raises:
         InputError: for data, remedies or settings that cannot be used.
     """
-    given: dict[str, Any] = {"max_epochs": max_epochs, "plateau.patience": patience}
     players: Iterable[str] = model.players()  # pyright: ignore[reportCallIssue, reportAssignmentType]
-    given |= {f"optimisers.{name}.learning_rate": learning_rate for name in players}
-    shorthands = {f"training.{path}": value for path, value in given.items() if value is not None}
+    given = {f"training.optimisers.{name}.learning_rate": learning_rate for name in players}
+    given |= {"training.max_epochs": max_epochs, "training.plateau.patience": patience}
+    shorthands = {path: value for path, value in given.items() if value is not None}
     overrides = [f"{path}={json.dumps(value)}" for path, value in {**shorthands, **(settings or {})}.items()]
     spec = validated({**compose("vector", list(remedies), overrides), "seed": seed})
-    sources = source(train, batch_size), source(valid, batch_size)
-    heard = [progress_on("training")] if progress else []
-    if out is not None:
-        mark = fingerprint(train, sources[0])
-        run.open_folder(
-            Path(out), spec.model_dump(mode="json"), identity(spec, mark), mark, {"remedies": list(remedies)}
-        )
-        heard.append(JSONLines(Path(out) / run.METRICS))
-    checkpoints = Checkpoints(Path(out) / "checkpoints" if out is not None else None)
-    heard += listeners
+    sources, folder = (source(train, batch_size), source(valid, batch_size)), None if out is None else Path(out)
     trainer = build.trainer(
-        spec.training, model, *sources, seed=seed, checkpoints=checkpoints, listeners=heard, device=device
+        spec.training,
+        model,
+        *sources,
+        seed=seed,
+        checkpoints=Checkpoints(folder and folder / "checkpoints"),
+        listeners=[
+            *([JSONLines(folder / run.METRICS)] if folder else []),
+            *([progress_on("training", sys.stderr)] if progress else []),
+            *listeners,
+        ],
+        device=device,
     )
+    if folder:
+        mark, asked = fingerprint(train, sources[0]), {"remedies": list(remedies)}
+        run.open_folder(folder, spec.model_dump(mode="json"), identity(spec, mark), mark, asked)
     trainer.fit()
     return Trained(model)
 
@@ -112,7 +117,7 @@ def load(path: str | Path, model: nn.Module | None = None) -> Trained:
     if model is None:
         if spec.model is None:
             raise InputError(f"the run `{path}` is of someone's own network: call `load(path, model=...)` with it.")
-        words = Vocabulary.from_json((path / run.VOCABULARY).read_text(encoding="utf-8"))
+        words = Vocabulary(**run.read_json(path / run.VOCABULARY))
         model = build.model(spec, len(words))
     checkpoints = Checkpoints(path / "checkpoints")
     if checkpoints.last() is None or (best := checkpoints.best()) is None:

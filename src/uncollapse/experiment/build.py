@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from uncollapse import dials
+from uncollapse.bound import Source
 from uncollapse.data import stdlib, synthetic
 from uncollapse.data.text import Corpus
 from uncollapse.errors import InputError
@@ -21,7 +22,7 @@ from uncollapse.randomness import seeded
 from uncollapse.training import procedures
 from uncollapse.training.plateau import Plateau
 from uncollapse.training.players import Optimiser
-from uncollapse.training.trainer import Source, Trainer
+from uncollapse.training.trainer import Trainer
 
 Builders = dict[str, Callable[..., Any]]
 

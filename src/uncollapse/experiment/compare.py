@@ -81,14 +81,27 @@ def run(
         raise InputError(f"{jobs} jobs run nothing: ask for at least 1.")
     _open(out, fit_arguments)
     states = [State(r, s, out / "cells" / f"{r}-seed{s}") for s in seeds for r in remedies]
-    evaluation = f"evaluation-test-k{samples}" + (f"-n{items}" if items else "") + "-s0.json"
+    evaluation = _evaluation(samples, items)
     extra = ["--samples", str(samples), *(["--items", str(items)] if items else []), "--quiet"]
     with ThreadPoolExecutor(jobs) as pool:
         ends = [pool.submit(_run_cell, state, [*fit_arguments, *extra], evaluation, jobs) for state in states]
-        _watch(ends, states, show)
-    comparison = Comparison([_row(state, evaluation) for state in _everything(out, states)])
-    write_json(out / "comparison.json", comparison.to_json())
-    return comparison
+        try:
+            _watch(ends, states, show)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    found = collect(out, samples, items, states)
+    write_json(out / "comparison.json", found.to_json())
+    return found
+
+
+def collect(out: Path, samples: int, items: int | None = None, asked: Sequence[State] = ()) -> Comparison:
+    """What the cells in a comparison's folder came to: those asked for first, and those of earlier commands."""
+    return Comparison([_row(state, _evaluation(samples, items)) for state in _everything(out, asked)])
+
+
+def _evaluation(samples: int, items: int | None) -> str:
+    return f"evaluation-test-k{samples}" + (f"-n{items}" if items else "") + "-s0.json"
 
 
 def _open(out: Path, fit_arguments: Sequence[str]) -> None:
@@ -142,7 +155,6 @@ def _watch(ends: Sequence[Future[None]], states: list[State], show: Callable[[li
 
 
 def _everything(out: Path, states: Sequence[State]) -> list[State]:
-    """The cells asked for, and those of earlier commands in the same folder."""
     asked = {state.folder.name for state in states}
     earlier = sorted(p for p in (out / "cells").iterdir() if p.is_dir() and p.name not in asked)
     named = [(p, *p.name.rsplit("-seed", 1)) for p in earlier]

@@ -35,12 +35,8 @@ def train(
         device: Where to train.
     """
     corpus = build.corpus(spec)
-    mark = corpus.fingerprint
-    run.open_folder(out, spec.model_dump(mode="json"), identity(spec, mark), mark, asked)
-    (out / run.VOCABULARY).write_text(corpus.vocabulary.to_json(), encoding="utf-8")
     model = build.model(spec, len(corpus.vocabulary))
     valid = batches(spec, corpus, "valid")
-    heard = [JSONLines(out / run.METRICS), Probe(out / "probe", model, valid), *listeners]
     trainer = build.trainer(
         spec.training,
         model,
@@ -48,9 +44,13 @@ def train(
         valid,
         seed=spec.seed,
         checkpoints=Checkpoints(out / "checkpoints"),
-        listeners=heard,
+        listeners=[JSONLines(out / run.METRICS), Probe(out / "probe", model, valid), *listeners],
         device=device,
     )
+    # Only now, so that a spec that cannot be built leaves no folder behind.
+    mark = corpus.fingerprint
+    run.open_folder(out, spec.model_dump(mode="json"), identity(spec, mark), mark, asked)
+    (out / run.VOCABULARY).write_text(corpus.vocabulary.to_json(), encoding="utf-8")
     trainer.fit()
 
 
@@ -88,9 +88,10 @@ def judge(
     name = f"{split}-k{samples}" + (f"-n{items}" if items else "") + f"-s{seed}"
     figures.rows.save(path / f"rows-{name}.safetensors")
     report = {
+        **figures.to_json(),
         **environment["asked"],
         "seed": spec.seed,
-        **figures.to_json(),
+        "evaluation_seed": seed,
         "seconds": seconds(path, "seconds"),
         "cpu_seconds": seconds(path, "cpu_seconds"),
         "split": split,

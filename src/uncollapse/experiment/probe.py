@@ -7,9 +7,10 @@ from typing import Any
 
 from torch import nn
 
+from uncollapse.bound import Source, size
+from uncollapse.data.batches import Batched
 from uncollapse.metrics.rows import collect
 from uncollapse.training.listeners import Moment
-from uncollapse.training.trainer import Source
 
 ITEMS = 500
 STEPS = (0, 200, 2000)  # where He et al. look at posterior mean space, beside every epoch's end
@@ -31,9 +32,6 @@ class Probe:
 
 def _first(batches: Source, items: int) -> Any:
     """Whole batches of a source, evenly spread over it, until they hold that many items."""
-    from uncollapse.bound import size
-    from uncollapse.data.batches import Batched
-
     every = max(1, len(batches) * size(batches[0]) // items)
     picked = range(0, len(batches), every)
     if isinstance(batches, Batched):

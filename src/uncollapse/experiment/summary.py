@@ -80,10 +80,11 @@ class Comparison:
         pairs = [(cell, base[seed]) for seed, cell in self._done[remedy].items() if seed in base]
         if not pairs or any("value" not in one[figure] for pair in pairs for one in pair):
             return None
-        each = [_per_item(cell, figure) - _per_item(plain, figure) for cell, plain in pairs]
-        values = [float(d.mean()) for d in each]
-        averaged = sum(each) / len(each)
-        items = float(averaged.std() / math.sqrt(len(averaged)))
+        import torch
+
+        each = torch.stack([_per_item(cell, figure) - _per_item(plain, figure) for cell, plain in pairs])
+        values = each.mean(1).tolist()
+        items = float(each.mean(0).std() / math.sqrt(each.shape[1]))
         seeds = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
         return Difference(mean(values), items, seeds, len(values))
 

@@ -50,7 +50,7 @@ class Trained:
     def generate(
         self, n: int, decode: str = "sample", temperature: float = 1.0, width: int = 5, seed: int = 0
     ) -> list[str]:
-        """Texts from draws of the prior; `decode` is "greedy", "beam" or "sample"."""
+        """Texts from draws of the prior, without `<unk>`; `decode` is "greedy", "beam" or "sample"."""
         with self._still(seed):
             return self._decode(self._prior_draws(n), decode, temperature, width)
 
@@ -111,11 +111,11 @@ class Trained:
         return self.model.prior().sample((n,))  # pyright: ignore[reportCallIssue]
 
     def _decode(self, z: Tensor, how: str, temperature: float, width: int) -> list[str]:
-        words, decoder = self._words(), self.model.decoder
+        words, decoder, never = self._words(), self.model.decoder, decoding.SPOKEN
         ways = {
-            "greedy": lambda: decoding.greedy(decoder, z, self.max_length),
-            "sample": lambda: decoding.sample(decoder, z, self.max_length, temperature),
-            "beam": lambda: decoding.beam(decoder, z, self.max_length, width),
+            "greedy": lambda: decoding.greedy(decoder, z, self.max_length, never),
+            "sample": lambda: decoding.sample(decoder, z, self.max_length, temperature, never),
+            "beam": lambda: decoding.beam(decoder, z, self.max_length, width, never),
         }
         if how not in ways:
             raise unknown("way of decoding", how, ways)

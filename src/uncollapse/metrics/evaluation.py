@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from uncollapse.bound import Batch, Bound
+from uncollapse.bound import Batch, Bound, Source
 from uncollapse.metrics import information, likelihood, units
 from uncollapse.metrics.estimate import Answer, Estimate, Unavailable
 from uncollapse.metrics.rows import Rows, collect
@@ -74,7 +74,7 @@ class Evaluation:
 
 def evaluate(
     model: Callable[..., Bound],
-    batches: Iterable[Batch],
+    batches: Iterable[Batch] | Source,
     samples: int = 500,
     *,
     bound_samples: int = 10,

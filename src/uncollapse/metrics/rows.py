@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
-from uncollapse.bound import Batch, Bound, size, symbols
+from uncollapse.bound import Batch, Bound, Source, size, symbols
 from uncollapse.distributions import operations
 from uncollapse.errors import InputError
 from uncollapse.randomness import generator, seeded
@@ -97,7 +97,7 @@ class Rows:
 
 def collect(
     model: Callable[..., Bound],
-    batches: Iterable[Batch] | Sequence[Batch],
+    batches: Iterable[Batch] | Source,
     samples: int = 500,
     bound_samples: int = 10,
     seed: int = 0,

@@ -2,7 +2,8 @@ r"""Procedures: who descends when, within one outer step on one batch.
 
 Aggressive training of the inference network (He et al. 2019) alternates
 
-.. math:: \phi \leftarrow \arg\max_\phi \mathcal{L}(\theta, \phi), \qquad \theta \leftarrow \theta + \eta \nabla_\theta \mathcal{L}
+.. math:: \phi \leftarrow \arg\max_\phi \mathcal{L}(\theta, \phi), \qquad
+          \theta \leftarrow \theta + \eta \nabla_\theta \mathcal{L}(\theta, \phi)
 
 approximately: encoder steps on fresh batches until the bound stops improving, then one decoder step; and goes
 back to joint training once the mutual information I_q(x; z) of the validation split stops climbing.

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import Any, TextIO
 
 from uncollapse.training.listeners import Listener, Moment
 
 
-def progress(label: str, stream: TextIO = sys.stderr) -> Listener:
+def progress(label: str, stream: TextIO) -> Listener:
     """A bar where the stream is a terminal, else a line an epoch."""
     return Bar(label) if stream.isatty() else Lines(label, stream)
 

@@ -6,13 +6,13 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from uncollapse.bound import Batch, symbols
+from uncollapse.bound import Batch, Source, symbols
 from uncollapse.dials import Schedule, turn
 from uncollapse.errors import InputError, TrainingError, unknown
 from uncollapse.metrics.evaluation import Evaluation, evaluate
@@ -25,16 +25,8 @@ from uncollapse.training.plateau import Plateau
 from uncollapse.training.players import Optimiser, Player
 from uncollapse.training.procedures import Joint, Procedure
 
-
 #: What of a trainer, beside tensors, a checkpoint holds.
 STATE = ("step", "epoch", "best", "finished", "seconds", "cpu_seconds")
-
-
-class Source(Protocol):
-    """A sized, indexable source of batches: what exact resume needs."""
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, index: int, /) -> Batch: ...
 
 
 class Trainer:
@@ -103,7 +95,8 @@ class Trainer:
         counted = symbols(x)
         if counted is not None:
             self._symbols += counted.sum()
-        return self.objective(self.inference(self.model, self.objective, x))
+        model: Any = self.model
+        return self.objective(self.inference(model, self.objective, x))
 
     def draw(self) -> Batch:
         """A training batch, uniformly at random with replacement."""

@@ -1,0 +1,143 @@
+"""`compare` and `demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from uncollapse.cli import show
+from uncollapse.cli.fitting import Items, Samples, Seed
+from uncollapse.cli.options import Kind, Options, title
+from uncollapse.errors import TrainingError
+
+if TYPE_CHECKING:
+    from uncollapse.experiment.summary import Comparison
+
+Positive = Annotated[int, Parameter(validator=Number(gte=1))]
+DEMO = ("plain", "anneal", "aggressive")
+ENDS = ("returns a list of all names in the module", "this method is called when an error occurs")
+
+
+def compare(
+    data: Kind,
+    /,
+    *,
+    options: Options = Options(),  # noqa: B008 - frozen
+    remedies: str = "plain,anneal,aggressive,aggressive+anneal",
+    seeds: Positive = 5,
+    jobs: Positive = 2,
+    out: Path,
+    samples: Samples = 500,
+    items: Items = None,
+    json: bool = False,
+) -> None:
+    """Train with several remedies from several seeds, each in a process of its own, and compare them.
+
+    The same command goes on where it was stopped; with more remedies or seeds it extends the comparison.
+
+    Arguments:
+        data: A text of yours, sentences from the standard library's documentation, or synthetic sequences.
+        remedies: With commas between them.
+        seeds: How many, from 0 on.
+        jobs: How many to train at the same time.
+        out: The comparison's folder.
+        samples: Importance samples an item of the NLL; 0 for no NLL.
+        items: How many test items to evaluate; all where it is not given.
+        json: Print the comparison as JSON.
+    """
+    names = list(dict.fromkeys(title([name]) for name in remedies.split(",")))
+    found = _run(data, options, names, list(range(seeds)), out, jobs, samples, items)
+    if json:
+        show.document(found.to_json())
+    else:
+        _print(found)
+        print(f"\n{out / 'comparison.json'} has the figures; each run is in {out / 'cells'}.")
+    _complain(found, names, list(range(seeds)), out)
+
+
+def demo(
+    *,
+    seed: Seed = 0,
+    out: Path = Path("runs/demo"),
+    overrides: Annotated[tuple[str, ...], Parameter(name="--set", show_default=False)] = (),
+    samples: Samples = 100,
+) -> None:
+    """Watch a text VAE collapse and not collapse, on text that this machine has; about three minutes.
+
+    Arguments:
+        seed: Of every random source in training.
+        out: The comparison's folder.
+        overrides: Any entry of the spec as path=value; repeatable.
+        samples: Importance samples an item of the NLL; 0 for no NLL.
+    """
+    from uncollapse.experiment.catalogue import recipes
+    from uncollapse.experiment.summary import Comparison
+
+    print(
+        f"The same LSTM-VAE is trained three times from seed {seed} on sentences of the standard library's "
+        "documentation: plainly, with KL annealing, and with aggressive training of the inference network. "
+        "The KL, the mutual information and the active units show whether it uses its latent variable; "
+        f"the likelihood alone does not. {recipes()['demo'].departs}\n",
+        flush=True,
+    )
+    found = _run("stdlib", Options(overrides=overrides), list(DEMO), [seed], out, 2, samples, None)
+    shown = Comparison([row for row in found.rows if row["seed"] == seed])
+    _print(shown)
+    _complain(found, list(DEMO), [seed], out)
+    _speak(out / "cells" / f"aggressive-seed{seed}", seed)
+    print(f"\n{out / 'comparison.json'} has the figures; each run is in {out / 'cells'}.")
+
+
+def _run(
+    data: Kind,
+    options: Options,
+    names: list[str],
+    seeds: list[int],
+    out: Path,
+    jobs: int,
+    samples: int,
+    items: int | None,
+) -> Comparison:
+    specs = [options.spec(data, [name], seeds[0]) for name in names]
+    from uncollapse.experiment import build, compare
+
+    if data == "text":
+        build.corpus(specs[0])  # A bad file is said once, not by every cell.
+    arguments = options.arguments(data)
+    with show.cells() as shown:
+        return compare.run(arguments, names, seeds, out, jobs=jobs, samples=samples, items=items, show=shown)
+
+
+def _print(found: Comparison) -> None:
+    """The figures, a verdict a row, and the differences to plain."""
+    rows = found.table()
+    show.table([row[:-1] for row in rows])
+    print()
+    show.table([[row[0], row[-1]] for row in rows])
+    differences = found.differences()
+    if len(differences) > 1:
+        print()
+        show.table(differences)
+
+
+def _speak(folder: Path, seed: int) -> None:
+    """A few sentences of a trained model."""
+    from uncollapse.experiment.api import load
+
+    trained = load(folder)
+    print("\nSentences from the prior of the model with aggressive training:")
+    print(*(f"  {text}" for text in trained.generate(5, "sample", temperature=0.7, seed=seed)), sep="\n")
+    print(f'\nOn the line from "{ENDS[0]}" to "{ENDS[1]}":')
+    print(*(f"  {text}" for text in trained.interpolate(*ENDS, steps=5)), sep="\n")
+
+
+def _complain(found: Comparison, names: list[str], seeds: list[int], out: Path) -> None:
+    failed = [r for r in found.rows if "error" in r and r["remedy"] in names and r["seed"] in seeds]
+    if failed:
+        raise TrainingError(
+            f"{len(failed)} of {len(names) * len(seeds)} cells failed: {failed[0]['error']} "
+            f"Their output is in {out / 'cells'}/*.log; the same command tries them again."
+        )

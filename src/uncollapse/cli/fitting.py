@@ -1,0 +1,140 @@
+"""`fit` and `evaluate`."""
+
+from __future__ import annotations
+
+import shlex
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from uncollapse.cli import show
+from uncollapse.cli.options import Kind, Options, title
+from uncollapse.errors import InputError
+
+if TYPE_CHECKING:
+    from uncollapse.metrics.evaluation import Evaluation
+    from uncollapse.training.listeners import Listener, Moment
+
+Samples = Annotated[int, Parameter(validator=Number(gte=0))]
+Items = Annotated[int | None, Parameter(validator=Number(gte=1))]
+Seed = Annotated[int, Parameter(validator=Number(gte=0))]
+
+
+def fit(
+    data: Kind,
+    /,
+    *,
+    options: Options = Options(),  # noqa: B008 - frozen
+    remedies: Annotated[tuple[str, ...], Parameter(name="--with", show_default=False)] = (),
+    seed: Seed = 0,
+    out: Path | None = None,
+    samples: Samples = 500,
+    items: Items = None,
+    quiet: bool = False,
+    json: bool = False,
+    tensorboard: bool = False,
+) -> None:
+    """Train a VAE and evaluate it on the test split; the same command goes on from the last checkpoint.
+
+    Arguments:
+        data: A text of yours, sentences from the standard library's documentation, or synthetic sequences.
+        remedies: Remedies against collapse, such as aggressive+anneal; repeatable. `uncollapse remedies` lists them.
+        seed: Of every random source in training.
+        out: The run's folder; runs/RECIPE-REMEDIES-seedN where it is not given.
+        samples: Importance samples an item of the NLL; 0 for no NLL.
+        items: How many test items to evaluate; all where it is not given.
+        quiet: Show no progress.
+        json: Print the figures as JSON.
+        tensorboard: Write them for TensorBoard too, in the run's folder.
+    """
+    names, recipe = title(remedies), options.recipe_for(data)
+    spec = options.spec(data, [names], seed)
+    folder = out or Path("runs") / f"{recipe}-{names}-seed{spec.seed}"
+    from uncollapse.experiment import execute
+
+    _check(options.device)
+    extra = [_tensorboard(folder)] if tensorboard else []
+    with show.training(quiet) as shown:
+        execute.train(spec, folder, {"recipe": recipe, "remedy": names}, [*shown, *extra], options.device)
+    if not quiet:
+        show.note(f"evaluating the test split, {samples} samples an item")
+    figures, report = execute.judge(folder, samples=samples, items=items)
+    _print(figures, {"run": str(folder), **report}, json, after=_next(folder, report["verdict"]))
+
+
+def evaluate(
+    run: Path,
+    /,
+    *,
+    split: Literal["train", "valid", "test"] = "test",
+    samples: Samples = 500,
+    items: Items = None,
+    seed: Seed = 0,
+    json: bool = False,
+) -> None:
+    """Measure the best weights of a run; the figures are kept in its folder too.
+
+    Arguments:
+        run: The run's folder.
+        split: Of its data.
+        samples: Importance samples an item of the NLL; 0 for no NLL.
+        items: How many items, always the same ones; all where it is not given.
+        seed: Of the evaluation's noise.
+        json: Print the figures as JSON.
+    """
+    from uncollapse.experiment.execute import judge
+
+    figures, report = judge(run, split, samples, items, seed)
+    _print(figures, {"run": str(run), **report}, json)
+
+
+def _print(figures: Evaluation, report: dict[str, Any], json: bool, after: str = "") -> None:
+    if json:
+        show.document(report)
+    else:
+        print(f"{figures}\n\n{report['verdict']}{after}")
+
+
+def _next(folder: Path, verdict: str) -> str:
+    run = shlex.quote(str(folder))
+    lines = [
+        f"uncollapse generate {run} -n 5",
+        f'uncollapse interpolate {run} "first sentence" "second sentence"',
+        f"uncollapse encode {run} FILE -o z.npy",
+    ]
+    if not verdict.startswith("healthy"):
+        lines = ["the same command with --with aggressive, and another --out", *lines[:1]]
+    return "\n\nNext:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def _check(device: str) -> None:
+    """Refuses a device that is not there before a folder is made for the run."""
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"cannot use the device `{device}`: {str(error).splitlines()[0]}") from None
+
+
+def _tensorboard(folder: Path) -> Listener:
+    if find_spec("tensorboard") is None:
+        raise InputError("TensorBoard is not installed: `pip install 'uncollapse[tensorboard]'`.")
+    return _WhenStarted(folder / "tensorboard")
+
+
+class _WhenStarted:
+    """Writes for TensorBoard from the start of training on: until then the run's folder must be empty."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, moment: Moment) -> None:
+        from uncollapse.training.listeners import TensorBoard
+
+        if moment.kind == "start":
+            self.writer = TensorBoard(self.folder)
+        self.writer(moment)

@@ -1,0 +1,60 @@
+"""`remedies` and `recipes`: what the catalogue has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from uncollapse.cli import show
+from uncollapse.errors import unknown
+
+if TYPE_CHECKING:
+    from uncollapse.experiment.catalogue import Recipe, Remedy
+
+
+def remedies(name: str | None = None, /, *, json: bool = False) -> None:
+    """List the remedies against collapse, or show all of one.
+
+    Arguments:
+        name: Of a remedy.
+        json: Print as JSON.
+    """
+    from uncollapse.experiment import catalogue
+
+    there = catalogue.remedies()
+    if name is not None or json:
+        _print("remedy", there, name, json)
+    else:
+        body = [[one.name, one.place or "none", one.says] for one in there.values()]
+        show.table([["name", "place", "what it does"], *body])
+
+
+def recipes(name: str | None = None, /, *, json: bool = False) -> None:
+    """List the recipes, the specs to start from, or show all of one.
+
+    Arguments:
+        name: Of a recipe.
+        json: Print as JSON.
+    """
+    from uncollapse.experiment import catalogue
+
+    there = catalogue.recipes()
+    if name is not None or json:
+        _print("recipe", there, name, json)
+    else:
+        show.table([["name", "what it is"], *([one.name, one.says] for one in there.values())])
+
+
+def _print(kind: str, there: Mapping[str, Remedy | Recipe], name: str | None, json: bool) -> None:
+    import yaml
+
+    if name is None:
+        show.document({key: one.model_dump(mode="json") for key, one in there.items()})
+        return
+    if name not in there:
+        raise unknown(kind, name, there)
+    content = there[name].model_dump(mode="json")
+    if json:
+        show.document(content)
+    else:
+        print(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100), end="")

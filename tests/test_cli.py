@@ -1,0 +1,341 @@
+"""The command line: every command on a tiny text, what it prints and what it leaves."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from uncollapse import __version__
+from uncollapse.cli import main
+from uncollapse.cli.options import Options
+from uncollapse.data import stdlib
+
+PROGRAM = [sys.executable, "-m", "uncollapse"]
+SIZES = ("model.encoder.hidden", "model.encoder.embedding", "model.decoder.hidden", "model.decoder.embedding")
+SMALL = {**dict.fromkeys(SIZES, 8), "model.latent": 2, "training.max_epochs": 2}
+VALUES = tuple(f"{path}={value}" for path, value in SMALL.items())
+SET = [part for value in VALUES for part in ("--set", value)]
+FIGURES = ("nll", "neg_elbo", "kl", "mi", "active_units", "seconds")
+
+
+def write_text(path: Path, lines: int = 80, before: str = "") -> Path:
+    draw = random.Random(0)
+    nouns, verbs = ("cat", "dog", "bird", "fish"), ("sees", "likes", "hears")
+    items = [f"{before}the {draw.choice(nouns)} {draw.choice(verbs)} a {draw.choice(nouns)}" for _ in range(lines)]
+    path.write_text("\n".join(items) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_text(tmp_path_factory.mktemp("text") / "a text.txt")
+
+
+@pytest.fixture(scope="module")
+def trained(text: Path) -> Path:
+    """A run of two epochs."""
+    run = text.parent / "run"
+    assert main(["fit", "text", "--train", str(text), "--out", str(run), "--samples", "3", "--quiet", *SET]) == 0
+    return run
+
+
+@pytest.fixture(scope="module")
+def other(text: Path) -> Path:
+    """A file to read that was not trained on, with an empty line and an unknown word."""
+    path = text.parent / "other.txt"
+    path.write_text("the cat sees a dog\n\na zebra\nthe dog\n", encoding="utf-8")
+    return path
+
+
+def ask(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """What a command that succeeds prints."""
+    assert main([str(argument) for argument in arguments]) == 0
+    return capsys.readouterr().out
+
+
+# Without torch.
+
+
+def test_help_answers_at_once() -> None:
+    taken = []
+    for _ in range(3):
+        began = time.perf_counter()
+        subprocess.run([*PROGRAM, "--help"], check=True, capture_output=True)
+        taken.append(time.perf_counter() - began)
+    assert min(taken) < 3
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["fit", "--help"], ["--version"], ["remedies"], ["recipes"]])
+def test_what_needs_no_torch_imports_none(arguments: list[str]) -> None:
+    code = f"import sys; from uncollapse.cli import main; main({arguments!r}); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = ask(capsys, "--help")
+    commands = "fit evaluate generate reconstruct interpolate encode compare demo remedies recipes".split()
+    assert all(f" {command} " in shown for command in commands)
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ask(capsys, "--version").strip() == __version__
+
+
+def test_remedies_are_listed_with_what_they_do(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = ask(capsys, "remedies").splitlines()
+    assert lines[0].split()[:2] == ["name", "place"]
+    assert any(line.startswith("aggressive ") and "procedure" in line for line in lines)
+    assert all(line == line.rstrip() for line in lines)
+
+
+@pytest.mark.parametrize(("command", "name"), [("remedies", "aggressive"), ("recipes", "demo")])
+def test_one_entry_of_the_catalogue_is_shown_whole(command: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "arxiv.org/abs/1901.05534" in ask(capsys, command, name)
+    assert json.loads(ask(capsys, command, name, "--json"))["name"] == name
+    assert json.loads(ask(capsys, command, "--json"))[name]["name"] == name
+
+
+# fit and evaluate.
+
+
+def test_fit_leaves_a_run_with_absolute_paths(trained: Path, text: Path) -> None:
+    spec = (trained / "spec.yaml").read_text(encoding="utf-8")
+    asked = json.loads((trained / "environment.json").read_text(encoding="utf-8"))["asked"]
+    assert f"train: {text}" in spec
+    assert asked == {"recipe": "text", "remedy": "plain"}
+    assert (trained / "evaluation-test-k3-s0.json").is_file()
+
+
+def test_fit_prints_figures_a_verdict_and_what_to_do_next(
+    tmp_path: Path, text: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", "text", "--train", str(text), "--out", str(tmp_path / "run"), "--samples", "3", *SET]) == 0
+    out, progress = capsys.readouterr()
+    assert "nll" in out
+    assert "\ncollapsed: 0 of 2 units active" in out
+    assert "--with aggressive" in out
+    assert f"uncollapse generate {tmp_path / 'run'}" in out
+    assert progress.count("training  epoch") == 2
+
+
+def test_fit_names_its_folder_after_recipe_remedies_and_seed(
+    tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    remedies = ["--with", "anneal", "--with", "aggressive", "--seed", "4"]
+    out = ask(capsys, "fit", "text", "--train", text, *remedies, "--samples", 0, "--items", 4, "--json", *SET)
+    report = json.loads(out)
+    assert report["run"] == "runs/text-aggressive+anneal-seed4"
+    assert report["remedy"] == "aggressive+anneal"
+    assert "seed: 4\n" in (tmp_path / report["run"] / "spec.yaml").read_text(encoding="utf-8")
+    assert "unavailable" in report["nll"]
+    assert (tmp_path / report["run"] / "evaluation-test-k0-n4-s0.json").is_file()
+
+
+def test_fit_takes_relative_paths_splits_labels_and_characters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.txt", "v.txt", "t.txt"):
+        write_text(tmp_path / name, 20, before="1\t")
+    files = ["--train", "a.txt", "--set", "data.valid=v.txt", "--test", "t.txt", "--labels", "--characters"]
+    ask(
+        capsys, "fit", "text", *files, *SET, "--set", "training.max_epochs=1", "--samples", 1, "--out", "run", "--quiet"
+    )
+    monkeypatch.chdir(tmp_path.parent)
+    ask(capsys, "evaluate", tmp_path / "run", "--samples", 1, "--split", "valid")
+    words = json.loads((tmp_path / "run" / "vocabulary.json").read_text(encoding="utf-8"))
+    assert words["tokens"] == "characters"
+    assert not {"1", "\t"} & set(words["words"])
+
+
+def test_another_kind_of_data_keeps_only_the_batching_of_a_recipe(
+    tmp_path: Path, text: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = ["--recipe", "demo", "--set", "training.max_epochs=1", "--set", "data.size=5"]
+    ask(capsys, "fit", "text", "--train", text, *small, "--samples", 0, "--out", tmp_path / "run", "--quiet")
+    spec = (tmp_path / "run" / "spec.yaml").read_text(encoding="utf-8")
+    assert "kind: text" in spec
+    assert "size: 5" in spec
+
+
+def test_fit_writes_for_tensorboard(tmp_path: Path, text: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("tensorboard")
+    options = ["--samples", 0, "--out", tmp_path / "run", "--tensorboard", "--quiet"]
+    ask(capsys, "fit", "text", "--train", text, *SET, *options)
+    assert list((tmp_path / "run" / "tensorboard").iterdir())
+
+
+def test_the_same_fit_again_trains_no_more(trained: Path, text: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (trained / "metrics.jsonl").read_bytes()
+    ask(capsys, "fit", "text", "--train", text, "--out", trained, "--samples", 3, "--quiet", *SET)
+    assert (trained / "metrics.jsonl").read_bytes() == before
+
+
+def test_evaluate_prints_one_json_document(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = json.loads(ask(capsys, "evaluate", trained, "--samples", 3, "--json"))
+    assert {"value", "se", "n", "unit", "cap"} <= report["nll"].keys()
+    assert set(FIGURES) <= report.keys()
+    assert report["verdict"].startswith("collapsed")
+
+
+def test_evaluate_prints_figures_and_a_verdict(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = ask(capsys, "evaluate", trained, "--samples", 3, "--split", "train", "--items", 5, "--seed", 1)
+    assert "nll" in out
+    assert out.rstrip().splitlines()[-1].startswith("collapsed")
+    assert (trained / "evaluation-train-k3-n5-s1.json").is_file()
+
+
+# A run in use.
+
+
+@pytest.mark.parametrize("decode", ["greedy", "beam", "sample"])
+def test_generate_writes_as_many_lines_as_asked(trained: Path, decode: str, capsys: pytest.CaptureFixture[str]) -> None:
+    out = ask(capsys, "generate", trained, "-n", 3, "--decode", decode, "--width", 2, "--temperature", 0.5)
+    assert len(out.splitlines()) == 3
+
+
+def test_generate_repeats_itself_for_a_seed(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = [json.loads(ask(capsys, "generate", trained, "--seed", s, "--json"))["texts"] for s in (1, 1, 2)]
+    assert texts[0] == texts[1] != texts[2]
+    assert len(texts[0]) == 20
+
+
+def test_reconstruct_answers_every_item(trained: Path, other: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(ask(capsys, "reconstruct", trained, other).splitlines()) == 3
+    drawn = json.loads(ask(capsys, "reconstruct", trained, other, "--sample", "--decode", "beam", "--json"))
+    assert len(drawn["texts"]) == 3
+
+
+def test_interpolate_walks_in_steps(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = ask(capsys, "interpolate", trained, "the cat sees a dog", "the dog", "--steps", 4)
+    assert len(out.split("\n")) == 5
+    assert len(json.loads(ask(capsys, "interpolate", trained, "the cat", "the dog", "--json"))["texts"]) == 5
+
+
+def test_encode_stores_means_or_draws(
+    tmp_path: Path, trained: Path, other: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, extra in {"mean": [], "again": [], "draw": ["--sample", "--seed", "1"]}.items():
+        ask(capsys, "encode", trained, other, "-o", tmp_path / name, *extra)
+    mean, again, draw = (np.load(tmp_path / name) for name in ("mean", "again", "draw"))
+    assert mean.shape == (3, 2)
+    np.testing.assert_array_equal(mean, again)
+    assert not np.allclose(mean, draw)
+
+
+def test_encode_takes_the_labels_off(
+    tmp_path: Path, trained: Path, other: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labelled = tmp_path / "labelled.txt"
+    labelled.write_text("a\tthe cat sees a dog\nb\ta zebra\nc\tthe dog\n", encoding="utf-8")
+    ask(capsys, "encode", trained, other, "-o", tmp_path / "z.npy")
+    ask(capsys, "encode", trained, labelled, "-o", tmp_path / "labelled.npy", "--labels")
+    np.testing.assert_array_equal(np.load(tmp_path / "z.npy"), np.load(tmp_path / "labelled.npy"))
+
+
+# Comparisons; each cell is a process.
+
+
+@pytest.fixture(scope="module")
+def compared(text: Path) -> Path:
+    out = text.parent / "compared"
+    assert main([*compare_arguments(text, out), "--remedies", "plain"]) == 0
+    return out
+
+
+def compare_arguments(text: Path, out: Path) -> list[str]:
+    rest = ["--seeds", "1", "--samples", "3", "--out", str(out)]
+    return ["compare", "text", "--train", str(text), *SET, *rest]
+
+
+def test_compare_goes_on_and_adds_a_remedy(text: Path, compared: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    extended = [*compare_arguments(text, compared), "--remedies", "plain,anneal+plain,plain"]
+    assert main(extended) == 0
+    out, progress = capsys.readouterr()
+    assert "plain, seed 0  running" not in progress
+    assert "anneal, seed 0  running" in progress
+    rows = json.loads((compared / "comparison.json").read_text(encoding="utf-8"))["rows"]
+    assert [(row["remedy"], row["seed"]) for row in rows] == [("plain", 0), ("anneal", 0)]
+    assert all({"value", "se", "n", "unit", "cap"} <= row[figure].keys() for row in rows for figure in FIGURES)
+    assert "remedy − plain" in out
+    assert str(compared / "comparison.json") in out
+    assert json.loads(ask(capsys, *extended, "--json"))["rows"] == rows
+
+
+def begun(out: Path, fit_arguments: list[str]) -> Path:
+    """The folder of a comparison that has no cell yet."""
+    (out / "cells").mkdir(parents=True)
+    (out / "compare.json").write_text(json.dumps({"fit": fit_arguments}), encoding="utf-8")
+    return out
+
+
+def test_compare_says_which_cells_failed(tmp_path: Path, text: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = begun(tmp_path / "out", Options(train=text, overrides=VALUES).arguments("text"))
+    (out / "cells" / "plain-seed0").mkdir()
+    (out / "cells" / "plain-seed0" / "mine.txt").write_text("not a run", encoding="utf-8")
+    assert main([*compare_arguments(text, out), "--remedies", "plain"]) == 3
+    shown, error = capsys.readouterr()
+    assert "failed" in shown
+    assert error.rstrip().splitlines()[-1].startswith("uncollapse: 1 of 1 cells failed: ")
+
+
+def test_demo_ends_with_a_table_verdicts_and_sentences(
+    tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Its cells are made here, of a text that is read faster than the standard library; .ci/run runs all of it.
+    monkeypatch.setattr(stdlib, "sentences", text.read_text(encoding="utf-8").splitlines)
+    values = (*VALUES, "data.train=60", "data.valid=10", "data.test=10")
+    out = begun(tmp_path / "demo", Options(overrides=values).arguments("stdlib"))
+    options = [part for value in values for part in ("--set", value)]
+    for remedy in ("plain", "anneal", "aggressive"):
+        cell = ["--with", remedy, "--out", out / "cells" / f"{remedy}-seed1"]
+        ask(capsys, "fit", "stdlib", *options, *cell, "--seed", 1, "--samples", 2, "--quiet")
+
+    shown = ask(capsys, "demo", "--seed", 1, "--samples", 2, "--out", out, *options)
+    lines = shown.rstrip().splitlines()
+    assert "latent skip" in lines[0]
+    for remedy in ("plain", "anneal", "aggressive"):
+        assert any(line.startswith(f"{remedy} ") and "collapsed: 0 of 2 units active" in line for line in lines)
+    assert "Sentences from the prior of the model with aggressive training:" in lines
+    assert lines[-1].startswith(str(out / "comparison.json"))
+    rows = json.loads((out / "comparison.json").read_text(encoding="utf-8"))["rows"]
+    assert [row["remedy"] for row in rows] == ["plain", "anneal", "aggressive"]
+
+
+# As a process.
+
+
+def test_a_reader_that_has_seen_enough_ends_it_silently(trained: Path) -> None:
+    command = f"{sys.executable} -m uncollapse generate '{trained}' -n 20000 --decode greedy | head -n 1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], check=False, capture_output=True, text=True)
+    assert done.stderr == ""
+    assert done.returncode == 0
+
+
+def test_an_interruption_says_how_to_go_on(tmp_path: Path, text: Path) -> None:
+    endless = ["--set", "training.max_epochs=100000", "--out", str(tmp_path / "run")]
+    # A test run in the background hands on that interruptions are ignored; a person's shell does not.
+    listen = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code = f"{listen}from uncollapse.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "fit", "text", "--train", str(text), *SET, *endless, "--set"]
+    process = subprocess.Popen([*command, "training.plateau=null"], stderr=subprocess.PIPE, text=True)
+    log = tmp_path / "run" / "metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while not (log.is_file() and '"epoch"' in log.read_text(encoding="utf-8")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert error.splitlines()[-1] == "uncollapse: stopped; the same command goes on from the last checkpoint."
+    assert "Traceback" not in error
