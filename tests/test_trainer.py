@@ -12,6 +12,7 @@ from torch.distributions import Distribution, Independent, Normal
 
 import uncollapse as uc
 from uncollapse.training.checkpoints import Checkpoints, read
+from uncollapse.training.events import Event
 from uncollapse.training.listeners import JSONLines, Moment
 from uncollapse.training.plateau import Plateau
 from uncollapse.training.players import Optimiser
@@ -86,6 +87,26 @@ def test_a_killed_run_started_again_ends_as_the_run_that_was_not(tmp_path: Path,
     assert [p.name for p in sorted((tmp_path / "whole").iterdir())] == [
         p.name for p in sorted((tmp_path / "cut").iterdir())
     ]
+
+
+@pytest.mark.parametrize(("when", "at"), [("step", 14), ("epoch", 1), ("validation", 1)])
+@pytest.mark.parametrize("step", [11, 12, 13, 14, 15])
+def test_an_event_happens_once_however_a_run_is_stopped(tmp_path: Path, when: Any, at: int, step: int) -> None:
+    def double(run: Trainer) -> None:
+        with torch.no_grad():
+            for parameter in run.model.parameters():
+                parameter.mul_(2)
+
+    whole = trainer(None, Joint(), events=[Event(when, at, double)])
+    whole.fit()
+    with pytest.raises(Killed):
+        trainer(tmp_path, Joint(), kill_at(step), events=[Event(when, at, double)]).fit()
+    again = trainer(tmp_path, Joint(), events=[Event(when, at, double)])
+    again.fit()
+    without = trainer(None, Joint())
+    without.fit()
+    assert torch.equal(weights(whole), weights(again))
+    assert not torch.equal(weights(whole), weights(without))
 
 
 def test_a_finished_run_started_again_trains_no_more(tmp_path: Path) -> None:

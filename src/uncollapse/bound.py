@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
+import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -90,6 +91,11 @@ def seen(x: Batch) -> Any:
 def symbols(x: Batch) -> Tensor | None:
     """How many symbols each item predicts, with shape (B,), or None where an item is not made of symbols."""
     return x.symbols if "symbols" in dir(x) else None
+
+
+def move(x: Batch, device: torch.device) -> Batch:
+    """A batch on a device."""
+    return x.to(device) if isinstance(x, Tensor) else type(x)(*(part.to(device) for part in x))
 
 
 def size(x: Batch) -> int:

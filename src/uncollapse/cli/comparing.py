@@ -64,6 +64,7 @@ def demo(
     out: Path = Path("runs/demo"),
     overrides: Annotated[tuple[str, ...], Parameter(name="--set", show_default=False)] = (),
     samples: Samples = 100,
+    json: bool = False,
 ) -> None:
     """Watch a text VAE collapse and not collapse, on text that this machine has; about three minutes.
 
@@ -72,19 +73,22 @@ def demo(
         out: The comparison's folder.
         overrides: Any entry of the spec as path=value; repeatable.
         samples: Importance samples an item of the NLL; 0 for no NLL.
+        json: Print the comparison as JSON, and nothing else.
     """
     from uncollapse.experiment.catalogue import recipes
     from uncollapse.experiment.summary import Comparison
 
-    print(
+    show.note(
         f"The same LSTM-VAE is trained three times from seed {seed} on sentences of the standard library's "
         "documentation: plainly, with KL annealing, and with aggressive training of the inference network. "
         "The KL, the mutual information and the active units show whether it uses its latent variable; "
-        f"the likelihood alone does not. {recipes()['demo'].departs}\n",
-        flush=True,
+        f"the likelihood alone does not. {recipes()['demo'].departs}\n"
     )
     found = _run("stdlib", Options(overrides=overrides), list(DEMO), [seed], out, 2, samples, None)
     shown = Comparison([row for row in found.rows if row["seed"] == seed])
+    if json:
+        show.document(shown.to_json())
+        return _complain(found, list(DEMO), [seed], out)
     _print(shown)
     _complain(found, list(DEMO), [seed], out)
     _speak(out / "cells" / f"aggressive-seed{seed}", seed)

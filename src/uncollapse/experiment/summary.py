@@ -118,8 +118,12 @@ def _spread(figures: list[dict[str, Any]]) -> str:
         return "n/a"
     if len(values) == 1:
         error = figures[0].get("se")
-        return f"{values[0]:.2f}" + (f" ± {error:.2f}" if error else "")
-    return f"{mean(values):.2f} ({stdev(values):.2f})"
+        return _number(values[0]) + (f" ± {_number(error)}" if error else "")
+    return f"{_number(mean(values))} ({_number(stdev(values))})"
+
+
+def _number(value: float) -> str:
+    return f"{round(value, 2) + 0.0:.2f}"  # + 0.0: no minus zero
 
 
 def _verdicts(cells: list[dict[str, Any]]) -> str:

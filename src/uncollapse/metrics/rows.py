@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
-from uncollapse.bound import Batch, Bound, Source, size, symbols
+from uncollapse.bound import Batch, Bound, Source, move, size, symbols
 from uncollapse.distributions import operations
 from uncollapse.errors import InputError
 from uncollapse.randomness import generator, seeded
@@ -111,7 +111,7 @@ def collect(
     model draws for itself under a seed for each batch, and the figures do depend on the batching.
 
     Arguments:
-        model: See `Model`; a plain function will do.
+        model: See `Model`; a plain function will do. Batches are moved to where a network is.
         batches: Batches; one tensor, or one NamedTuple of tensors, is one batch.
         samples: How many importance samples K an item; 0 for none.
         bound_samples: How many draws of the bound an item.
@@ -168,6 +168,8 @@ class _Plan(NamedTuple):
 
 
 def _measure(plan: _Plan, index: int, items: Tensor, x: Batch) -> Rows:
+    if (device := _home(plan.model)) is not None:
+        x = move(x, device)
     # A scope of its own, as the model draws a z that nobody uses: evaluation leaves training's noise alone.
     with seeded(plan.seed, "encode", index, device=_device(x)):
         q = plan.model(x).q
@@ -248,6 +250,12 @@ def _means(q: Distribution | None) -> Tensor | None:
 
 def _on_host(law: Any) -> Distribution:
     return operations.rebuild(law, {k: v.detach().cpu() for k, v in operations.parameters(law).items()})
+
+
+def _home(model: Any) -> torch.device | None:
+    """Where a network lives, and its batches must be; None for what has no parameters."""
+    parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
+    return None if parameter is None else parameter.device
 
 
 def _device(x: Batch) -> torch.device:

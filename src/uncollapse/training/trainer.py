@@ -12,21 +12,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from uncollapse.bound import Batch, Source, symbols
+from uncollapse.bound import Batch, Source, move, symbols
 from uncollapse.dials import Schedule, turn
 from uncollapse.errors import InputError, TrainingError, unknown
 from uncollapse.metrics.evaluation import Evaluation, evaluate
 from uncollapse.objective import Loss, Objective
 from uncollapse.randomness import generator, mix, reseed, seeded
+from uncollapse.training import state
 from uncollapse.training.checkpoints import Checkpoints, Snapshot
+from uncollapse.training.events import Event
 from uncollapse.training.inference import Inference, amortised
 from uncollapse.training.listeners import Listener, Moment
 from uncollapse.training.plateau import Plateau
 from uncollapse.training.players import Optimiser, Player
 from uncollapse.training.procedures import Joint, Procedure
-
-#: What of a trainer, beside tensors, a checkpoint holds.
-STATE = ("step", "epoch", "best", "finished", "seconds", "cpu_seconds")
 
 
 class Trainer:
@@ -43,6 +42,7 @@ class Trainer:
         inference: How q is found.
         optimisers: One for each player; Adam at 1e-3 for those not named.
         dials: Schedules by the path of the number they move, such as "objective.weights.rate".
+        events: What is done once, and when.
         clip: The largest gradient norm, in total over the players of a step; None for no clipping.
         max_epochs: Passes over `train` at most.
         plateau: The learning-rate decay; None for none.
@@ -65,6 +65,7 @@ class Trainer:
         inference: Inference = amortised,
         optimisers: Mapping[str, Optimiser] | None = None,
         dials: Mapping[str, Schedule] | None = None,
+        events: Sequence[Event] = (),
         clip: float | None = 5.0,
         max_epochs: int = 100,
         plateau: Plateau | None = None,
@@ -80,11 +81,11 @@ class Trainer:
         self.objective = (objective or Objective()).to(self.device)
         self.procedure, self.inference = procedure or Joint(), inference
         self.players = _players(model, optimisers or {})
-        self.dials, self.clip = dict(dials or {}), clip
+        self.dials, self.events, self.clip = dict(dials or {}), tuple(events), clip
         self.max_epochs, self.plateau, self.seed = max_epochs, plateau, seed
         self.checkpoints, self.checkpoint_seconds = checkpoints or Checkpoints(None), checkpoint_seconds
         self.listeners, self.window = listeners, window
-        self.step, self.epoch, self.best, self.finished = 0, 0, float("inf"), False
+        self.step, self.epoch, self.best, self.stopped = 0, 0, float("inf"), False
         self.seconds, self.cpu_seconds = 0.0, 0.0
         self._descents, self._symbols = 0, torch.zeros((), device=self.device)
 
@@ -143,6 +144,10 @@ class Trainer:
 
     # The loop.
 
+    @property
+    def finished(self) -> bool:
+        return self.stopped or self.epoch >= self.max_epochs
+
     def fit(self) -> None:
         """Trains to the end, from the last checkpoint where there is one, and leaves the best weights in the model."""
         self._resume()
@@ -168,7 +173,13 @@ class Trainer:
                 self._save_last()
         self._end_epoch()
 
+    def _happen(self, when: str, at: int) -> None:
+        for event in self.events:
+            if (event.when, event.at) == (when, at):
+                event.do(self)
+
     def _outer_step(self, index: int) -> Loss:
+        self._happen("step", self.step)
         reseed(self.seed, "step", self.step, device=self.device)
         for path, schedule in self.dials.items():
             turn(self, path, schedule(self.step))
@@ -192,17 +203,19 @@ class Trainer:
         self._tell("window", values)
 
     def _end_epoch(self) -> None:
+        self._happen("epoch", self.epoch + 1)
         validation = self.validate()
         value = estimate(validation, "neg_elbo")
         self.procedure.observe(self.epoch, self.step, validation)
         if value < self.best:
             self.best = value
-            self.checkpoints.save_best(self.step, Snapshot(_tensors(self.model), {"step": self.step}))
+            self.checkpoints.save_best(self.step, Snapshot(dict(self.model.state_dict()), {"step": self.step}))
         verdict = self.plateau.observe(self.epoch, value) if self.plateau else "go"
         if verdict == "decay":
             self._decay()
         self.epoch += 1
-        self.finished = verdict == "stop" or self.epoch >= self.max_epochs
+        self.stopped = verdict == "stop"
+        self._happen("validation", self.epoch)
         names = ("neg_elbo", "distortion", "kl", "mi", "mi_published", "active_units")
         report: dict[str, Any] = {name: getattr(validation, name).to_json() for name in names}
         self._save_last()
@@ -217,8 +230,7 @@ class Trainer:
 
     def validate(self) -> Evaluation:
         """The true bound (rate weight 1) on the validation split, in evaluation mode, with the same noise each time."""
-        valid = Moved(self.valid, self.device)
-        return evaluate(self.model, valid, samples=0, bound_samples=1, seed=mix(self.seed, "validate"))
+        return evaluate(self.model, self.valid, samples=0, bound_samples=1, seed=mix(self.seed, "validate"))
 
     def _decay(self) -> None:
         assert self.plateau is not None
@@ -243,62 +255,17 @@ class Trainer:
         now, (wall, cpu) = _clocks(), self._began
         self.seconds, self.cpu_seconds = self.seconds + now[0] - wall, self.cpu_seconds + now[1] - cpu
         self._began, self._saved = now, now[0]
-        self.checkpoints.save_last(self.step, self.snapshot())
-
-    def snapshot(self) -> Snapshot:
-        """All that training needs to go on."""
-        tensors = {f"model/{k}": v for k, v in _tensors(self.model).items()}
-        tensors |= {f"objective/{k}": v for k, v in self.objective.state_dict().items()}
-        for name, player in self.players.items():
-            tensors |= {f"optimiser/{name}/{k}": v for k, v in player.memory().items()}
-        state = {name: getattr(self, name) for name in STATE}
-        state |= {
-            "procedure": self.procedure.memory(),
-            "plateau": self.plateau.memory() if self.plateau else {},
-        }
-        return Snapshot(tensors, state)
-
-    def restore(self, snapshot: Snapshot) -> None:
-        """Goes back to a snapshot."""
-        for name in STATE:
-            setattr(self, name, snapshot.state[name])
-        self.procedure.recall(snapshot.state["procedure"])
-        if self.plateau:
-            self.plateau.recall(snapshot.state["plateau"])
-        self.model.load_state_dict(_under(snapshot.tensors, "model/"))
-        self.objective.load_state_dict(_under(snapshot.tensors, "objective/"))
-        for name, player in self.players.items():
-            player.recall(_under(snapshot.tensors, f"optimiser/{name}/"), self.scale)
+        self.checkpoints.save_last(self.step, state.taken(self))
 
     def _resume(self) -> None:
         last = self.checkpoints.last()
         if last is not None:
-            self.restore(last)
+            state.restore(self, last)
 
 
 def _clocks() -> tuple[float, float]:
     """Seconds on the wall and seconds of this process's processors: on a shared machine the second is the steadier."""
     return time.perf_counter(), time.process_time()
-
-
-class Moved:
-    """A source of batches, each moved to a device when it is asked for."""
-
-    def __init__(self, source: Source, device: torch.device) -> None:
-        self.source, self.device = source, device
-        if "items" in dir(source) and not isinstance(source, Tensor):
-            self.items = source.items  # pyright: ignore[reportAttributeAccessIssue]
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, index: int) -> Batch:
-        return move(self.source[index], self.device)
-
-
-def move(x: Batch, device: torch.device) -> Batch:
-    """A batch on a device."""
-    return x.to(device) if isinstance(x, Tensor) else type(x)(*(part.to(device) for part in x))
 
 
 def estimate(validation: Evaluation, name: str) -> float:
@@ -318,11 +285,3 @@ def _players(model: nn.Module, optimisers: Mapping[str, Optimiser]) -> dict[str,
     if not any(player.parameters for player in players.values()):
         raise InputError("the model has no parameter to train: none of its players' parameters asks for a gradient.")
     return players
-
-
-def _tensors(model: nn.Module) -> dict[str, Tensor]:
-    return dict(model.state_dict())
-
-
-def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,23 @@
+"""Events: something done once in a run, at a step, after an epoch or after a validation.
+
+Where an event falls is a function of the counters that a checkpoint holds, and its effect is in the checkpoints
+after it; so it happens exactly once, however often a run is stopped and goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from uncollapse.training.trainer import Trainer
+
+
+class Event(NamedTuple):
+    """Something to do once."""
+
+    when: Literal["step", "epoch", "validation"]
+    at: int
+    """With "step" before outer step number `at`, counted from 0; with "epoch" after `at` epochs, before their
+    validation; with "validation" after the validation that follows `at` epochs."""
+    do: Callable[[Trainer], None]

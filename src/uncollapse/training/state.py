@@ -1,0 +1,43 @@
+"""The state of a trainer: all that a run needs to go on as if it had never stopped."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from uncollapse.training.checkpoints import Snapshot
+
+if TYPE_CHECKING:
+    from uncollapse.training.trainer import Trainer
+
+#: What of a trainer is neither a tensor nor has a memory of its own.
+COUNTERS = ("step", "epoch", "best", "stopped", "seconds", "cpu_seconds")
+
+
+def taken(trainer: Trainer) -> Snapshot:
+    """The state now. Random generators are no part of it: their seeds are functions of the step."""
+    tensors = {f"model/{k}": v for k, v in trainer.model.state_dict().items()}
+    tensors |= {f"objective/{k}": v for k, v in trainer.objective.state_dict().items()}
+    for name, player in trainer.players.items():
+        tensors |= {f"optimiser/{name}/{k}": v for k, v in player.memory().items()}
+    counters = {name: getattr(trainer, name) for name in COUNTERS}
+    plateau = trainer.plateau.memory() if trainer.plateau else {}
+    return Snapshot(tensors, {**counters, "procedure": trainer.procedure.memory(), "plateau": plateau})
+
+
+def restore(trainer: Trainer, snapshot: Snapshot) -> None:
+    """Goes back to a state."""
+    for name in COUNTERS:
+        setattr(trainer, name, snapshot.state[name])
+    trainer.procedure.recall(snapshot.state["procedure"])
+    if trainer.plateau:
+        trainer.plateau.recall(snapshot.state["plateau"])
+    trainer.model.load_state_dict(_under(snapshot.tensors, "model/"))
+    trainer.objective.load_state_dict(_under(snapshot.tensors, "objective/"))
+    for name, player in trainer.players.items():
+        player.recall(_under(snapshot.tensors, f"optimiser/{name}/"), trainer.scale)
+
+
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
