@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 Positive = Annotated[int, Parameter(validator=Number(gte=1))]
 DEMO = ("plain", "anneal", "aggressive")
 ENDS = ("returns a list of all names in the module", "this method is called when an error occurs")
+INTRODUCTION = """\
+The same LSTM-VAE is trained three times from seed {seed} on sentences of the standard library's documentation: plainly, \
+with KL annealing, and with aggressive training of the inference network. The KL, the mutual information and the active \
+units show whether it uses its latent variable; the likelihood alone does not. {departs}
+"""
 
 
 def compare(
@@ -78,12 +83,8 @@ def demo(
     from uncollapse.experiment.catalogue import recipes
     from uncollapse.experiment.summary import Comparison
 
-    show.note(
-        f"The same LSTM-VAE is trained three times from seed {seed} on sentences of the standard library's "
-        "documentation: plainly, with KL annealing, and with aggressive training of the inference network. "
-        "The KL, the mutual information and the active units show whether it uses its latent variable; "
-        f"the likelihood alone does not. {recipes()['demo'].departs}\n"
-    )
+    if not json:
+        print(INTRODUCTION.format(seed=seed, departs=recipes()["demo"].departs), flush=True)
     found = _run("stdlib", Options(overrides=overrides), list(DEMO), [seed], out, 2, samples, None)
     shown = Comparison([row for row in found.rows if row["seed"] == seed])
     if json:
