@@ -20,8 +20,8 @@ Positive = Annotated[int, Parameter(validator=Number(gte=1))]
 DEMO = ("plain", "anneal", "aggressive")
 ENDS = ("returns a list of all names in the module", "this method is called when an error occurs")
 INTRODUCTION = """\
-The same LSTM-VAE is trained three times from seed {seed} on sentences of the standard library's documentation: plainly, \
-with KL annealing, and with aggressive training of the inference network. The KL, the mutual information and the active \
+The same LSTM-VAE is trained three times from seed {seed} on sentences of the standard library's documentation: plainly,
+with KL annealing, and with aggressive training of the inference network. The KL, the mutual information and the active
 units show whether it uses its latent variable; the likelihood alone does not. {departs}
 """
 
