@@ -32,6 +32,12 @@ def test_a_text_that_is_no_duration_says_what_one_is() -> None:
         steps("ten epochs", 100)
 
 
+@pytest.mark.parametrize("duration", ["0 steps", "0 epochs", "0.0 epochs", 0, -3])
+def test_a_duration_has_a_length(duration: int | str) -> None:
+    with pytest.raises(InputError, match=r"no length|no duration"):
+        steps(duration, 100)
+
+
 def test_a_schedule_in_epochs_must_be_resolved_first() -> None:
     with pytest.raises(InputError, match="call `resolved` first"):
         Linear(0.0, 1.0, "10 epochs")(0)
@@ -39,13 +45,13 @@ def test_a_schedule_in_epochs_must_be_resolved_first() -> None:
 
 
 def test_turn_reaches_attributes_and_entries() -> None:
-    root = SimpleNamespace(objective=SimpleNamespace(weights={"rate": 1.0}), clip=5.0)
+    root = SimpleNamespace(objective=SimpleNamespace(weights={"rate": 1.0}), model=SimpleNamespace(p=0.5))
     turn(root, "objective.weights.rate", 0.3)
-    turn(root, "clip", 1.0)
-    assert (root.objective.weights["rate"], root.clip) == (0.3, 1.0)
+    turn(root, "model.p", 0.25)
+    assert (root.objective.weights["rate"], root.model.p) == (0.3, 0.25)
 
 
-@pytest.mark.parametrize("path", ["objective.weights.kl", "nowhere.at.all", "objective.weights"])
+@pytest.mark.parametrize("path", ["objective.weights.kl", "nowhere.at.all", "objective.weights", "step"])
 def test_a_path_that_leads_to_no_number_is_refused(path: str) -> None:
     root = SimpleNamespace(objective=SimpleNamespace(weights={"rate": 1.0}))
     with pytest.raises(InputError, match=path):

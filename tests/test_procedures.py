@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -66,6 +66,24 @@ def test_the_inner_loop_ends_where_the_window_is_not_better(
     trainer = Scripted(windows, window)
     Aggressive(window=window, ties=ties)(trainer, torch.zeros(2, 1))  # pyright: ignore[reportArgumentType]
     assert trainer.inner == updates
+
+
+class Sized(NamedTuple):
+    """Items with a known loss each, and a known number of symbols each."""
+
+    loss: Tensor
+    symbols: Tensor
+
+
+def test_windows_are_held_against_each_other_per_symbol() -> None:
+    # By symbol 30 / 10 = 3, then 25 / 5 = 5: worse. By item, 10 and then 2.5 would read better.
+    first = Sized(torch.tensor([10.0, 10.0, 10.0]), torch.tensor([4, 3, 3]))
+    later = Sized(torch.full((10,), 2.5), torch.tensor([1, 1, 1, 1, 1, 0, 0, 0, 0, 0]))
+    trainer = Scripted([], 1)
+    trainer.loss = lambda x: Loss(x.loss.mean(), {"batch": x})
+    trainer.draw = lambda: later
+    Aggressive(window=1)(trainer, first)  # pyright: ignore[reportArgumentType]
+    assert trainer.inner == 2
 
 
 def test_a_budget_replaces_the_rule() -> None:

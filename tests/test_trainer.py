@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,12 @@ def weights(run: Trainer) -> Tensor:
     return torch.cat([p.detach().flatten() for p in run.model.parameters()])
 
 
+def told(path: Path) -> list[dict[str, Any]]:
+    """A run's log without its times."""
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    return [{k: v for k, v in record.items() if "seconds" not in k} for record in records]
+
+
 @pytest.mark.parametrize("procedure", [Joint, lambda: Aggressive(budget=4, clip="own"), lambda: Aggressive(window=2)])
 @pytest.mark.parametrize("step", [1, 12, 17, 29])
 def test_a_killed_run_started_again_ends_as_the_run_that_was_not(tmp_path: Path, procedure: Any, step: int) -> None:
@@ -84,6 +91,7 @@ def test_a_killed_run_started_again_ends_as_the_run_that_was_not(tmp_path: Path,
     again.fit()
     assert torch.equal(weights(whole), weights(again))
     assert whole.best == again.best
+    assert told(tmp_path / "whole.jsonl") == told(tmp_path / "cut.jsonl")
     assert [p.name for p in sorted((tmp_path / "whole").iterdir())] == [
         p.name for p in sorted((tmp_path / "cut").iterdir())
     ]
@@ -151,11 +159,51 @@ def test_selection_ignores_the_weight_of_the_rate(tmp_path: Path) -> None:
 
 
 def test_a_decay_brings_the_best_weights_and_a_fresh_optimiser_back() -> None:
-    run = trainer(None, Joint(), kind="sgd")
+    run = trainer(None, Joint())
+    run.plateau = Plateau(patience=2, not_before=0, limit=9)
+    for player in run.players.values():  # so fast that validation gets worse
+        player.optimiser = Optimiser("adam", 0.3)
+        player.renew(1.0)
+    seen: list[tuple[Tensor, float, float]] = []
+
+    def after_validation(run: Trainer) -> None:
+        best = run.checkpoints.best()
+        assert best is not None
+        gap = max(float((best.tensors[name] - value).abs().max()) for name, value in run.model.state_dict().items())
+        memory = sum(len(player.memory()) for player in run.players.values())
+        seen.append((torch.tensor(gap), memory, run.scale))
+
+    run.events = tuple(Event("validation", epoch, after_validation) for epoch in range(1, 13))
+    run.max_epochs = 12
     run.fit()
-    assert run.plateau is not None
-    rates = {player.steps.param_groups[0]["lr"] for player in run.players.values() if player.steps}
-    assert rates == {0.01 * run.plateau.scale} or run.plateau.decays == run.plateau.limit
+    decays = [after for before, after in zip([(0, 0, 1.0), *seen], seen, strict=False) if after[2] < before[2]]
+    assert decays
+    assert all(gap == 0 and memory == 0 for gap, memory, _ in decays)
+    assert any(gap > 0 for gap, *_ in seen)
+
+
+def test_windows_are_means_over_their_own_steps() -> None:
+    values: list[tuple[int, float]] = []
+
+    def listen(moment: Moment) -> None:
+        if moment.kind == "window":
+            values.append((moment.step, moment.values["loss"]))
+
+    still = {name: Optimiser("sgd", 1e-30) for name in ("inference", "generation")}
+    batches = [data()[0]] * 7
+    Trainer(small(), batches, batches, optimisers=still, max_epochs=2, window=5, listeners=[listen]).fit()
+    assert [step for step, _ in values] == [5, 7, 10, 14]
+    assert all(value == pytest.approx(values[0][1], rel=0.3) for _, value in values)
+
+
+def test_a_bad_state_never_replaces_a_good_checkpoint(tmp_path: Path) -> None:
+    bad = [*data()[:4], torch.full((8, 4), float("nan")), *data()[5:]]
+    settings = {"checkpoints": Checkpoints(tmp_path), "checkpoint_seconds": 0.0, "max_epochs": 1}
+    with pytest.raises(uc.TrainingError):
+        Trainer(small(), bad, data()[:3], **settings).fit()
+    last = Checkpoints(tmp_path).last()
+    assert last is not None
+    assert all(value.isfinite().all() for value in last.tensors.values())
 
 
 def test_a_loss_that_is_not_finite_stops_with_a_reason() -> None:

@@ -20,11 +20,13 @@ def steps(duration: int | str, steps_per_epoch: int) -> int:
         InputError: where the text is no duration.
     """
     if isinstance(duration, int):
-        return max(1, duration)
+        duration = f"{duration} steps"
     match = _DURATION.fullmatch(duration)
     if match is None:
         raise InputError(f'`{duration}` is no duration: write "10 epochs", "500 steps", or a whole number of steps.')
     amount = float(match[1])
+    if amount <= 0:
+        raise InputError(f"`{duration}` has no length: a schedule takes at least one step.")
     return max(1, round(amount * steps_per_epoch if match[2].startswith("epoch") else amount))
 
 
@@ -70,9 +72,11 @@ def turn(root: Any, path: str, value: float) -> None:
     """Sets the number at a dotted path, such as "objective.weights.rate", on an object.
 
     Raises:
-        InputError: where the path leads to no number.
+        InputError: where the path leads to no number, or to one of the trainer's own.
     """
     *way, last = path.split(".")
+    if way[:1] not in (["objective"], ["model"]):
+        raise InputError(f"the dial `{path}` is out of reach: a dial turns a number of `objective` or of `model`.")
     here = root
     for name in way:
         here = _at(here, name, path)

@@ -33,25 +33,26 @@ class JSONLines:
     def __call__(self, moment: Moment) -> None:
         if moment.kind == "start":
             self.steps = moment.values["epochs"] * moment.values["steps_per_epoch"]
-            self._cut(moment.step)
+            self._cut(moment)
         elif moment.kind in ("window", "epoch"):
             record = {"kind": moment.kind, "step": moment.step, "of": self.steps, "epoch": moment.epoch}
             record |= moment.values
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
 
-    def _cut(self, step: int) -> None:
+    def _cut(self, start: Moment) -> None:
         lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
-        kept = [line for line in lines if _step_of(line) <= step]
+        kept = [line for line in lines if _before(line, start)]
         self.path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
 
 
-def _step_of(line: str) -> float:
-    """The step of a line; a line that a kill cut short lies beyond everything."""
+def _before(line: str, start: Moment) -> bool:
+    """Whether a line was written before a moment; one that a kill cut short was not."""
     try:
-        return json.loads(line)["step"]
+        record = json.loads(line)
+        return record["step"] <= start.step and record["epoch"] <= start.epoch
     except (ValueError, KeyError):
-        return float("inf")
+        return False
 
 
 class TensorBoard:

@@ -19,6 +19,7 @@ def taken(trainer: Trainer) -> Snapshot:
     """The state now. Random generators are no part of it: their seeds are functions of the step."""
     tensors = {f"model/{k}": v for k, v in trainer.model.state_dict().items()}
     tensors |= {f"objective/{k}": v for k, v in trainer.objective.state_dict().items()}
+    tensors |= {f"window/{k}": v for k, v in trainer.window.sums.items()}
     for name, player in trainer.players.items():
         tensors |= {f"optimiser/{name}/{k}": v for k, v in player.memory().items()}
     counters = {name: getattr(trainer, name) for name in COUNTERS}
@@ -35,6 +36,7 @@ def restore(trainer: Trainer, snapshot: Snapshot) -> None:
         trainer.plateau.recall(snapshot.state["plateau"])
     trainer.model.load_state_dict(_under(snapshot.tensors, "model/"))
     trainer.objective.load_state_dict(_under(snapshot.tensors, "objective/"))
+    trainer.window.sums = {k: v.to(trainer.device) for k, v in _under(snapshot.tensors, "window/").items()}
     for name, player in trainer.players.items():
         player.recall(_under(snapshot.tensors, f"optimiser/{name}/"), trainer.scale)
 

@@ -26,6 +26,7 @@ from uncollapse.training.listeners import Listener, Moment
 from uncollapse.training.plateau import Plateau
 from uncollapse.training.players import Optimiser, Player
 from uncollapse.training.procedures import Joint, Procedure
+from uncollapse.training.window import DESCENTS, SYMBOLS, Window
 
 
 class Trainer:
@@ -84,10 +85,10 @@ class Trainer:
         self.dials, self.events, self.clip = dict(dials or {}), tuple(events), clip
         self.max_epochs, self.plateau, self.seed = max_epochs, plateau, seed
         self.checkpoints, self.checkpoint_seconds = checkpoints or Checkpoints(None), checkpoint_seconds
-        self.listeners, self.window = listeners, window
+        self.listeners, self.every = listeners, window
         self.step, self.epoch, self.best, self.stopped = 0, 0, float("inf"), False
         self.seconds, self.cpu_seconds = 0.0, 0.0
-        self._descents, self._symbols = 0, torch.zeros((), device=self.device)
+        self.window = Window()
 
     # What a procedure is made of.
 
@@ -95,7 +96,7 @@ class Trainer:
         """The objective on a batch, under the players now awake."""
         counted = symbols(x)
         if counted is not None:
-            self._symbols += counted.sum()
+            self.window.count(SYMBOLS, counted.sum())
         model: Any = self.model
         return self.objective(self.inference(model, self.objective, x))
 
@@ -134,7 +135,7 @@ class Trainer:
             self.players[name].step()
         for player in self.players.values():
             player.forget_gradients()
-        self._descents += 1
+        self.window.count(DESCENTS, 1)
 
     def _parameters(self, players: Sequence[str]) -> list[Tensor]:
         return [parameter for name in players for parameter in self.players[name].parameters]
@@ -161,16 +162,13 @@ class Trainer:
     def _run_epoch(self) -> None:
         self._began, self._saved = _clocks(), time.perf_counter()
         order = torch.randperm(len(self.train), generator=generator(self.seed, "order", self.epoch)).tolist()
-        sums: dict[str, Tensor] = {}
         for index in order[self.step - self.epoch * len(order) :]:
-            loss = self._outer_step(index)
-            for name, value in {**loss.parts, "loss": loss.total}.items():
-                sums[name] = sums.get(name, 0.0) + value.detach()
-            if self.step % self.window == 0:
-                self._read_window(sums)
-                sums = {}
+            self.window.close_step(self._outer_step(index))
+            if self.step % self.every == 0:
+                self._read_window()
             if time.perf_counter() - self._saved > self.checkpoint_seconds:
                 self._save_last()
+        self._read_window()
         self._end_epoch()
 
     def _happen(self, when: str, at: int) -> None:
@@ -189,18 +187,12 @@ class Trainer:
         self._tell("step", {})
         return loss
 
-    def _read_window(self, sums: dict[str, Tensor]) -> None:
-        values = {name: float(value) / self.window for name, value in sums.items()}
-        bad = [name for name, value in values.items() if not math.isfinite(value)]
-        if bad:
-            raise TrainingError(
-                f"{', '.join(bad)} became {values[bad[0]]} within the {self.window} steps before step {self.step}: "
-                "lower the learning rate or the clipping norm, or look for a bad item; the last checkpoint is intact."
-            )
-        values |= {path: schedule(self.step - 1) for path, schedule in self.dials.items()}
-        values |= {"descents": self._descents / self.window, "symbols": float(self._symbols)}
-        self._descents, self._symbols = 0, torch.zeros((), device=self.device)
-        self._tell("window", values)
+    def _read_window(self) -> None:
+        values = self.window.means(self.step)
+        if values:
+            self.window = Window()
+            dialled = {path: schedule(self.step - 1) for path, schedule in self.dials.items()}
+            self._tell("window", {**values, **dialled})
 
     def _end_epoch(self) -> None:
         self._happen("epoch", self.epoch + 1)
@@ -218,10 +210,12 @@ class Trainer:
         self._happen("validation", self.epoch)
         names = ("neg_elbo", "distortion", "kl", "mi", "mi_published", "active_units")
         report: dict[str, Any] = {name: getattr(validation, name).to_json() for name in names}
-        self._save_last()
+        self._look_at_clocks()
         report |= {**self.procedure.memory(), "learning_rate_scale": self.scale}
         report |= {"seconds": self.seconds, "cpu_seconds": self.cpu_seconds}
+        # Told before it is saved: what a kill in between leaves in a log is cut when the run goes on.
         self._tell("epoch", report)
+        self._save_last()
 
     @property
     def scale(self) -> float:
@@ -251,10 +245,15 @@ class Trainer:
 
     # Checkpoints.
 
-    def _save_last(self) -> None:
+    def _look_at_clocks(self) -> None:
         now, (wall, cpu) = _clocks(), self._began
         self.seconds, self.cpu_seconds = self.seconds + now[0] - wall, self.cpu_seconds + now[1] - cpu
-        self._began, self._saved = now, now[0]
+        self._began = now
+
+    def _save_last(self) -> None:
+        self.window.means(self.step)  # Raises where it is not finite: no bad state replaces a good one.
+        self._look_at_clocks()
+        self._saved = time.perf_counter()
         self.checkpoints.save_last(self.step, state.taken(self))
 
     def _resume(self) -> None:
