@@ -1,7 +1,7 @@
 """Aggressive training and its rivals on real text and on the synthetic set: runs, resumes and reports.
 
     python benchmarks/real_data.py run FOLDER --data SNLI_FOLDER [--jobs 2] [--seeds 3]
-    python benchmarks/real_data.py report FOLDER
+    python benchmarks/real_data.py report FOLDER > docs/results/real-data-tables.md
 
 Every comparison can be stopped and goes on where it was. The report prints markdown from what is there.
 """
@@ -11,65 +11,104 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import mean
+from typing import NamedTuple
 
 from uncollapse.experiment import compare
 from uncollapse.experiment.execute import judge
+from uncollapse.experiment.run import epochs
 from uncollapse.experiment.summary import Comparison
+from uncollapse.metrics.rows import Rows
 
 REMEDIES = ["plain", "beta", "anneal", "slow-anneal", "aggressive", "aggressive+anneal"]
 PLAYERS = ("inference", "generation")
 #: The control of docs/aggressive.md: Adam and PyTorch's default initialisation.
 ADAM = ["model.initialisation=torch"]
 ADAM += [f"training.optimisers.{p}.{k}" for p in PLAYERS for k in ("kind=adam", "learning_rate=1e-3")]
-#: Plain training with as many epochs before the first decay as make it take as long as aggressive training did.
-LONG = {"snli": ["training.plateau.not_before=300", "training.max_epochs=600"]}
-SAMPLES, MANY, FEW_ITEMS = 50, 500, 100
+SAMPLES, MANY, FEW = 50, 500, 100
 
 
-def comparisons(data: Path) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Name, what every cell hands to `fit`, and remedies of each comparison."""
+class Part(NamedTuple):
+    """A comparison, and what its rows are called beside those of the main one of its data set."""
+
+    name: str
+    label: str
+    fit: list[str]
+    remedies: list[str]
+
+
+def parts(folder: Path, data: Path) -> Iterator[Part]:
+    """The comparisons, each data set's main one first."""
     files = [f"--{split}={data / f'snli_18k.{split}.txt.gz'}" for split in ("train", "valid", "test")]
     snli, synthetic = ["text", "--recipe", "snli-small", *files], ["synthetic", "--recipe", "he2019-synthetic"]
-    yield "snli", snli, REMEDIES
-    yield "snli-adam", [*snli, *_sets(ADAM)], ["plain", "aggressive"]
-    yield "snli-long", [*snli, *_sets(LONG["snli"])], ["plain"]
-    yield "synthetic", synthetic, REMEDIES
-    yield "synthetic-adam", [*synthetic, *_sets(ADAM)], ["plain", "aggressive"]
+    for name, fit in (("snli", snli), ("synthetic", synthetic)):
+        yield Part(name, "", fit, REMEDIES)
+        yield Part(f"{name}-adam", ", Adam", [*fit, *_sets(ADAM)], ["plain", "aggressive"])
+        yield Part(f"{name}-long", ", as long", [*fit, *_sets(_as_long(folder / name))], ["plain"])
 
 
 def _sets(overrides: list[str]) -> list[str]:
     return [word for override in overrides for word in ("--set", override)]
 
 
+def _as_long(folder: Path) -> list[str]:
+    """What makes plain training take as long as aggressive training did: the first decay comes later."""
+    cells = {r: sorted((folder / "cells").glob(f"{r}-seed?")) for r in ("plain", "aggressive")}
+    lines = {remedy: [epochs(cell) for cell in found] for remedy, found in cells.items()}
+    if not all(lines.values()):
+        return []
+    spent = {remedy: mean(run[-1]["cpu_seconds"] for run in runs) for remedy, runs in lines.items()}
+    plain = mean(len(run) for run in lines["plain"])
+    more = round(plain * (spent["aggressive"] / spent["plain"] - 1))
+    return [f"training.plateau.not_before={15 + max(0, more)}", "training.max_epochs=1000"]
+
+
 def run(folder: Path, data: Path, jobs: int, seeds: int) -> None:
-    """Runs every comparison, the seeds one after the other so that what is there early is balanced."""
-    for last in range(1, seeds + 1):
-        for name, arguments, remedies in comparisons(data):
-            compare.run(arguments, remedies, range(last), folder / name, jobs=jobs, samples=SAMPLES)
-    for cell in sorted((folder / "snli" / "cells").iterdir()):
-        if (cell / f"evaluation-test-k{SAMPLES}-s0.json").is_file():
-            judge(cell, samples=MANY, items=FEW_ITEMS)
+    """Runs every comparison, one seed of all before the next, so that what is there early is balanced."""
+    for seed in range(seeds):
+        for part in parts(folder, data):
+            if not part.label.endswith("long"):
+                compare.run(part.fit, part.remedies, [seed], folder / part.name, jobs=jobs, samples=SAMPLES)
+    for part in parts(folder, data):  # The long controls, now that the times are known.
+        compare.run(part.fit, part.remedies, range(seeds), folder / part.name, jobs=jobs, samples=SAMPLES)
+    for cell in sorted((folder / "snli" / "cells").glob("*-seed?")):
+        judge(cell, samples=MANY, items=FEW)
 
 
 def report(folder: Path) -> None:
-    """Prints the tables in markdown."""
-    for path in sorted(folder.glob("*/cells")):
-        found = compare.collect(path.parent, SAMPLES)
-        print(f"\n## {path.parent.name}\n")
+    """Prints the tables of both data sets in markdown, with their controls."""
+    for data in ("snli", "synthetic"):
+        rows = []
+        for part in parts(folder, Path()):
+            if part.name.split("-")[0] == data and (folder / part.name / "cells").is_dir():
+                found = compare.collect(folder / part.name, SAMPLES)
+                rows += [{**row, "remedy": row["remedy"] + part.label} for row in found.rows if "error" not in row]
+        found = Comparison(rows)
+        print(f"\n## {data}\n")
         _markdown(found.table())
-        if len(found.differences()) > 1:
-            print()
-            _markdown(found.differences())
-        print(f"\nProcessor time of training: {_hours(found):.1f} core-hours.")
+        print()
+        _markdown(found.differences())
+        hours = sum(row["cpu_seconds"]["value"] for row in rows) / 3600
+        print(f"\nProcessor time of training: {hours:.1f} core-hours over {len(rows)} runs.")
+    _gap(folder / "snli")
+
+
+def _gap(folder: Path) -> None:
+    """What more importance samples change on the same items."""
+    print(f"\nNLL with K = {MANY} less NLL with K = {SAMPLES}, on the same {FEW} items:\n")
+    table = [["run", "difference in nats an item"]]
+    for path in sorted(folder.glob(f"cells/*/rows-test-k{MANY}-n{FEW}-s0.safetensors")):
+        many, few = Rows.load(path), Rows.load(path.with_name(f"rows-test-k{SAMPLES}-s0.safetensors"))
+        assert many.log_evidence is not None
+        assert few.log_evidence is not None
+        change = few.log_evidence[many.items] - many.log_evidence
+        table.append([path.parent.name, f"{change.mean():+.3f} ± {change.std() / len(change) ** 0.5:.3f}"])
+    _markdown(table)
 
 
 def _markdown(table: list[list[str]]) -> None:
     print("| " + " | ".join(table[0]) + " |", "|" + "---|" * len(table[0]), sep="\n")
     print(*("| " + " | ".join(row) + " |" for row in table[1:]), sep="\n")
-
-
-def _hours(found: Comparison) -> float:
-    return sum(row["cpu_seconds"]["value"] for row in found.rows if "cpu_seconds" in row) / 3600
 
 
 if __name__ == "__main__":

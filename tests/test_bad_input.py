@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 
 from test_cli import SET, write_text
 from uncollapse.cli import main
+from uncollapse.cli.options import Options
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +35,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "broken" / "spec.yaml").write_text("seed: [", encoding="utf-8")
     fit = ["fit", "text", "--train", str(folder / "good.txt"), "--out", str(folder / "run"), "--samples", "0"]
     assert main([*fit, "--quiet", *SET]) == 0
+    shutil.copytree(folder / "run", folder / "nameless")
+    (folder / "nameless" / "environment.json").write_text("{}", encoding="utf-8")
+    (folder / "begun").mkdir()
+    begun = Options(train=folder / "good.txt", labels=True).arguments("text")
+    (folder / "begun" / "compare.json").write_text(json.dumps({"fit": begun}), encoding="utf-8")
     return folder
 
 
@@ -75,6 +83,18 @@ BAD = {
     "infinite": (FIT + "--set training.clip=.inf", ["training.clip", "finite"]),
     "wrong type": (FIT + "--set model.latent=many", ["model.latent", "many", "integer"]),
     "path that is a number": (FIT + "--set data.valid=3", ["data.valid", "3", "string"]),
+    "a number that a dial moves": (
+        FIT + "--with anneal --set training.objective.weights.rate=0.5",
+        ["`training.objective.weights.rate`", "`training.dials.objective.weights.rate`", "Set the dial"],
+    ),
+    "a seed that no generator takes": (
+        FIT + "--set data.split_seed=99999999999999999999999",
+        ["data.split_seed", "less than or equal to 9223372036854775807"],
+    ),
+    "an instant schedule": (
+        "fit text --train @/good.txt --out @/new --with anneal --set training.dials.objective.weights.rate.over=0steps",
+        ["training.dials.objective.weights.rate.over", "0steps", "above 0"],
+    ),
     "seed below 0": (FIT + "--seed -1", ["--seed", ">= 0"]),
     "seed in words": (FIT + "--seed one", ["--seed", "one", "int"]),
     "samples below 0": (FIT + "--samples -1", ["--samples", ">= 0"]),
@@ -85,6 +105,10 @@ BAD = {
     "folder below a file": ("fit text --train @/good.txt --out @/good.txt/run", ["@/good.txt/run"]),
     "run of another spec": ("fit text --train @/good.txt --out @/run", ["@/run", "another spec"]),
     "foreign comparison": ("compare text --train @/good.txt --out @/foreign", ["@/foreign", "another folder"]),
+    "other arguments": (
+        "compare text --train @/good.txt --characters --out @/begun",
+        ["@/begun", "with `--labels`", "without `--characters`", "another folder"],
+    ),
     "no jobs": ("compare text --train @/good.txt --jobs 0 --out @/new", ["--jobs", ">= 1"]),
     "no seeds": ("compare text --train @/good.txt --seeds 0 --out @/new", ["--seeds", ">= 1"]),
     "no folder for a comparison": ("compare text --train @/good.txt", ["--out"]),
@@ -92,9 +116,11 @@ BAD = {
     "no run in the folder": ("evaluate @/nothing", ["@/nothing", "spec.yaml"]),
     "someone else's folder": ("generate @/foreign", ["@/foreign", "spec.yaml"]),
     "broken run": ("evaluate @/broken", ["@/broken", "spec.yaml"]),
+    "a run without a name": ("evaluate @/nameless", ["@/nameless/environment.json", "damaged"]),
     "unknown split": ("evaluate @/run --split tset", ["tset", "test"]),
     "nothing to generate": ("generate @/run -n 0", ["0", "at least 1"]),
     "unknown decoding": ("generate @/run --decode greddy", ["greddy", "greedy"]),
+    "texts of no length": ("generate @/run --max-length 0", ["--max-length", ">= 1"]),
     "no temperature": ("generate @/run --temperature 0", ["temperature"]),
     "temperature that is no number": ("generate @/run --temperature nan", ["temperature"]),
     "no beam": ("generate @/run --decode beam --width 0", ["width", "at least 1"]),

@@ -163,7 +163,7 @@ def test_plain_training_is_the_recipes(small: Callable[..., Spec]) -> None:
         "generation": Optimiser("sgd", 1.0),
     }
     assert trainer.plateau == Plateau(patience=2, factor=0.5, limit=5, not_before=15, reload=True)
-    assert (trainer.clip, trainer.max_epochs, trainer.seed, trainer.window) == (None, 7, 3, 5)
+    assert (trainer.clip, trainer.max_epochs, trainer.seed, trainer.every) == (None, 7, 3, 5)
     assert trainer.dials == {}
     assert trainer.objective.weights == {"distortion": 1.0, "rate": 1.0}
 

@@ -162,7 +162,7 @@ def test_a_remedy_that_needs_our_model_says_what_to_do_with_ones_own() -> None:
     ],
 )
 def test_overrides_are_read_as_yaml(override: str, value: object) -> None:
-    spec: Any = overridden({}, override)
+    spec: Any = overridden({}, [override])
     for key in locate(Spec, override.partition("=")[0], value):
         spec = spec[key]
 
@@ -218,6 +218,37 @@ def test_an_override_that_cannot_be_used(override: str, says: str) -> None:
 
     assert says in str(error.value)
     assert "\n" not in str(error.value)
+
+
+RATE = "training.objective.weights.rate"
+
+
+@pytest.mark.parametrize(
+    ("remedies", "overrides", "number"),
+    [
+        (["anneal"], [f"{RATE}=0.5"], RATE),
+        (["beta"], ["training.objective={weights: {rate: 1}}"], RATE),
+        ([], [f"{RATE}=0.5", "training.dials.objective.weights.rate={kind: constant, value: 1}"], RATE),
+        (
+            [],
+            ["training.dials.model.decoder.dropout_in={kind: constant, value: 0}", "model.decoder.dropout_in=0.1"],
+            "model.decoder.dropout_in",
+        ),
+    ],
+)
+def test_a_number_that_a_dial_moves_cannot_be_set(remedies: list[str], overrides: list[str], number: str) -> None:
+    with pytest.raises(InputError) as error:
+        compose("demo", remedies, overrides)
+
+    dial = f"training.dials.{number.removeprefix('training.')}"
+    assert str(error.value) == (
+        f"`{number}` would have no effect: the dial `{dial}` moves the same number. Set the dial instead."
+    )
+
+
+def test_a_dial_may_move_a_number_that_the_recipe_sets_and_leaves_the_others_free() -> None:
+    compose("demo", ["anneal"], ["training.objective.weights.distortion=0.5"])
+    compose("demo", [], ["training.dials.clip={kind: constant, value: 1}"])
 
 
 def test_a_recipe_with_a_patch_for_no_remedy_is_refused() -> None:

@@ -36,7 +36,7 @@ def test_a_spec_survives_being_written_down() -> None:
     assert validated(spec.model_dump(mode="json")) == spec
 
 
-@pytest.mark.parametrize("over", ["10 epochs", "1 epoch", "2.5 epochs", "500 steps", 500])
+@pytest.mark.parametrize("over", ["10 epochs", "1 epoch", "2.5 epochs", "0.05 epochs", "500 steps", 500])
 def test_durations_are_epochs_or_steps(over: object) -> None:
     spec = validated(training(dials={"a": {**LINEAR, "over": over}}))
 
@@ -81,6 +81,12 @@ REFUSED = [
      'no duration: write "10 epochs", "500 steps", or a whole number of steps.'),
     (training(dials={"a": {**LINEAR, "over": 1.5}}), "`training.dials.a.over` is 1.5: write \"10 epochs\", "
      '"500 steps", or a whole number of steps from 1 on.'),
+    *((training(dials={"a": {**LINEAR, "over": none}}), f"`training.dials.a.over` is '{none}': `{none}` has no length: "
+       "a schedule takes at least one step.") for none in ("0 steps", "0 epochs", " 0.00epochs")),
+    (training(dials={"a": {**LINEAR, "over": 0}}), "`training.dials.a.over` is 0: write \"10 epochs\", "
+     '"500 steps", or a whole number of steps from 1 on.'),
+    ({"data": {**TEXT, "split_seed": 2**63}}, "`data.split_seed` is 9223372036854775808: it should be less than or "
+     "equal to 9223372036854775807."),
     (training(clip=-1, max_epochs=0), "`training.clip` is -1: it should be greater than 0; `training.max_epochs` is "
      "0: it should be greater than or equal to 1."),
     ({"seed": -1}, "`seed` is -1: it should be greater than or equal to 0."),

@@ -73,12 +73,19 @@ def test_one_seed_has_no_error_over_seeds(tmp_path: Path) -> None:
 def test_the_table_has_means_and_deviations_over_seeds(comparison: Comparison) -> None:
     table = {row[0]: row for row in comparison.table()}
     assert table["plain"][2] == "26.50 (2.12)"
-    assert table["plain"][5] == f"0.50 (0.00) ({math.log(4):.2f})"
+    assert table["plain"][5] == "0.50 (0.00)"
+    assert dict(zip(comparison.table()[0], table["plain"], strict=True))["cap"] == f"{math.log(4):.2f}"
+
+
+def test_a_figure_without_a_cap_has_an_empty_one(tmp_path: Path) -> None:
+    one = cell(tmp_path, "plain", 0, torch.ones(3, dtype=torch.float64))
+    header, line = Comparison([{**one, "mi": {"unavailable": "no law"}}]).table()
+    assert dict(zip(header, line, strict=True)) == {**dict(zip(header, line, strict=True)), "MI": "n/a", "cap": ""}
 
 
 def test_time_is_relative_to_plain_with_the_same_seed(comparison: Comparison) -> None:
     table = {row[0]: row for row in comparison.table()}
-    assert (table["plain"][7], table["aggressive"][7]) == ("1.0×", "2.5×")
+    assert (table["plain"][8], table["aggressive"][8]) == ("1.0×", "2.5×")
 
 
 def test_a_failed_cell_is_shown_with_its_error(comparison: Comparison) -> None:
@@ -88,7 +95,7 @@ def test_a_failed_cell_is_shown_with_its_error(comparison: Comparison) -> None:
 def test_a_remedy_without_plain_beside_it_has_no_difference(tmp_path: Path) -> None:
     alone = Comparison([cell(tmp_path, "beta", 0, torch.ones(3, dtype=torch.float64))])
     assert alone.difference("beta", "nll") is None
-    assert alone.table()[1][7] == "10 s"
+    assert alone.table()[1][8] == "10 s"
     assert len(alone.differences()) == 1
 
 

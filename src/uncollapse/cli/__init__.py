@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import TextIOWrapper
+from types import FrameType
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -42,7 +46,8 @@ for command in (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line, and answers its exit status.
 
-    2 is bad input, 3 a training that cannot go on, 130 an interruption; each says so in one line on standard error.
+    2 is bad input, 3 a training that cannot go on, 130 an interruption, 143 a termination; each says so in one line
+    on standard error.
 
     Arguments:
         arguments: Without the program's name; those of the process where they are None.
@@ -51,8 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # A terminal may know fewer characters than a text has.
     try:
-        app(None if arguments is None else list(arguments))
-        sys.stdout.flush()
+        with _terminable():
+            app(None if arguments is None else list(arguments))
+            sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read has seen enough; Python's own flush at exit must not fail too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -63,9 +69,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refused(f"{file}{error.strerror or error}.", 2)
     except TrainingError as error:
         return _refused(str(error), 3)
-    except KeyboardInterrupt:
-        return _refused("stopped; the same command goes on from the last checkpoint.", 130)
+    except KeyboardInterrupt as stopped:
+        status = 128 + (signal.SIGTERM if isinstance(stopped, _Terminated) else signal.SIGINT)
+        return _refused("stopped; the same command goes on from the last checkpoint.", status)
     return 0
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM; whatever cleans up after Ctrl-C cleans up after it too."""
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Within it, SIGTERM is an exception, so that it ends what this process has started."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Only the main thread may say what a signal does.
+        return
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise _Terminated
 
 
 def _refused(why: str, status: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
@@ -109,11 +109,11 @@ def _run(
     specs = [options.spec(data, [name], seeds[0]) for name in names]
     from uncollapse.experiment import build, compare
 
-    if data == "text":
-        build.corpus(specs[0])  # A bad file is said once, not by every cell.
-    arguments = options.arguments(data)
+    # A file that is bad, or has changed, is said once, not by every cell.
+    mark = build.corpus(specs[0]).fingerprint if data == "text" else None
+    how: dict[str, Any] = {"jobs": jobs, "samples": samples, "items": items, "data": mark}
     with show.cells() as shown:
-        return compare.run(arguments, names, seeds, out, jobs=jobs, samples=samples, items=items, show=shown)
+        return compare.run(options.arguments(data), names, seeds, out, **how, show=shown)
 
 
 def _print(found: Comparison) -> None:

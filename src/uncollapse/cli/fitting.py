@@ -62,7 +62,7 @@ def fit(
     if not quiet:
         show.note(f"evaluating the test split, {samples} samples an item")
     figures, report = execute.judge(folder, samples=samples, items=items)
-    _print(figures, {"run": str(folder), **report}, json, after=_next(folder, report["verdict"]))
+    _print(figures, {"run": str(folder), **report}, json, after=_next(folder, report["verdict"], names))
 
 
 def evaluate(
@@ -98,7 +98,7 @@ def _print(figures: Evaluation, report: dict[str, Any], json: bool, after: str =
         print(f"{figures}\n\n{report['verdict']}{after}")
 
 
-def _next(folder: Path, verdict: str) -> str:
+def _next(folder: Path, verdict: str, remedies: str) -> str:
     run = shlex.quote(str(folder))
     lines = [
         f"uncollapse generate {run} -n 5",
@@ -106,8 +106,20 @@ def _next(folder: Path, verdict: str) -> str:
         f"uncollapse encode {run} FILE -o z.npy",
     ]
     if not verdict.startswith("healthy"):
-        lines = ["the same command with --with aggressive, and another --out", *lines[:1]]
+        lines = [*_instead(set(remedies.split("+"))), *lines[:1]]
     return "\n\nNext:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def _instead(used: set[str]) -> list[str]:
+    """What to try where some remedies were not enough; remedies that clash are not joined."""
+    if not used & {"aggressive", "aggressive-budget"}:
+        return ["the same command with --with aggressive, and another --out"]
+    if not used & {"anneal", "slow-anneal", "beta"}:
+        return [f"the same command with --with {'+'.join(sorted({*used, 'anneal'}))}, and another --out"]
+    return [
+        "the same command with more epochs, --set training.max_epochs=N, and another --out",
+        "uncollapse compare, with the same data and options, to see what each remedy does to them",
+    ]
 
 
 def _check(device: str) -> None:

@@ -59,8 +59,7 @@ class Options:
 
         said = compose(self.recipe_for(kind), remedies)
         said = {**said, "data": self._data(kind, said.get("data") or {}), "seed": seed}
-        for override in self.overrides:
-            said = overridden(said, override)
+        said = overridden(said, self.overrides)
         spec = validated({**said, "data": _resolved(said["data"])})
         if spec.model is None:
             raise InputError(

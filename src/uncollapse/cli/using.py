@@ -12,6 +12,7 @@ from uncollapse.cli import show
 from uncollapse.cli.fitting import Seed
 
 Decode: TypeAlias = Literal["greedy", "beam", "sample"]
+Length = Annotated[int | None, Parameter(validator=Number(gte=1))]
 
 
 def generate(
@@ -22,6 +23,7 @@ def generate(
     decode: Decode = "sample",
     temperature: Annotated[float, Parameter(validator=Number(gte=0.01, lte=100))] = 1.0,
     width: int = 5,
+    max_length: Length = None,
     seed: Seed = 0,
     json: bool = False,
 ) -> None:
@@ -33,12 +35,14 @@ def generate(
         decode: How tokens are chosen: the most probable one, by beam search, or a draw.
         temperature: Of `sample`; below 1 it prefers the probable.
         width: Of `beam`.
+        max_length: The most tokens of a text; as many as the longest training item has where it is not given.
         seed: Of every draw.
         json: Print them as JSON.
     """
     from uncollapse.experiment.api import load
 
-    _print(load(run).generate(number, decode, temperature, width, seed), json)
+    texts = load(run).generate(number, decode, temperature, width, seed, max_length=max_length)
+    _print(texts, json)
 
 
 def reconstruct(
@@ -49,6 +53,7 @@ def reconstruct(
     decode: Decode = "greedy",
     sample: bool = False,
     width: int = 5,
+    max_length: Length = None,
     labels: bool = False,
     seed: Seed = 0,
     json: bool = False,
@@ -61,6 +66,7 @@ def reconstruct(
         decode: How tokens are chosen: the most probable one, by beam search, or a draw.
         sample: From a draw of the posterior instead of its mean.
         width: Of `beam`.
+        max_length: The most tokens of a text; as many as the longest training item has where it is not given.
         labels: A label and a tab precede every item.
         seed: Of every draw.
         json: Print them as JSON.
@@ -69,7 +75,8 @@ def reconstruct(
     from uncollapse.experiment.api import load
 
     trained = load(run)
-    _print(trained.reconstruct(read_lines(file, labels), decode, sample, width, seed), json)
+    lines = read_lines(file, labels)
+    _print(trained.reconstruct(lines, decode, sample, width, seed, max_length=max_length), json)
 
 
 def interpolate(
@@ -81,6 +88,7 @@ def interpolate(
     steps: int = 5,
     decode: Decode = "greedy",
     width: int = 5,
+    max_length: Length = None,
     seed: Seed = 0,
     json: bool = False,
 ) -> None:
@@ -93,12 +101,14 @@ def interpolate(
         steps: How many texts, both ends included.
         decode: How tokens are chosen: the most probable one, by beam search, or a draw.
         width: Of `beam`.
+        max_length: The most tokens of a text; as many as the longest training item has where it is not given.
         seed: Of every draw.
         json: Print them as JSON.
     """
     from uncollapse.experiment.api import load
 
-    _print(load(run).interpolate(first, second, steps, decode, width, seed), json)
+    texts = load(run).interpolate(first, second, steps, decode, width, seed, max_length=max_length)
+    _print(texts, json)
 
 
 def encode(
@@ -110,6 +120,7 @@ def encode(
     sample: bool = False,
     labels: bool = False,
     seed: Seed = 0,
+    json: bool = False,
 ) -> None:
     """Store the latent variables of a text as a NumPy array with a row an item.
 
@@ -120,6 +131,7 @@ def encode(
         sample: A draw from the posterior instead of its mean.
         labels: A label and a tab precede every item.
         seed: Of the draw.
+        json: Print the file's name and shape as JSON.
     """
     import numpy as np
 
@@ -129,7 +141,10 @@ def encode(
     z = load(run).encode(read_lines(file, labels), sample, seed).cpu().numpy()
     with out.open("wb") as target:
         np.save(target, z)
-    print(f"{out}: {' x '.join(map(str, z.shape))} numbers")
+    if json:
+        show.document({"file": str(out), "shape": list(z.shape)})
+    else:
+        print(f"{out}: {' x '.join(map(str, z.shape))} numbers")
 
 
 def _print(texts: list[str], json: bool) -> None:

@@ -166,9 +166,7 @@ def compose(recipe: str, remedies: Iterable[str] = (), overrides: Iterable[str] 
     _check_parts(base, names)
     spec = overlaid(base.spec, merge({name: _catalogued(name).patch for name in names}))
     spec = overlaid(spec, merge({name: base.remedies[name] for name in names if name in base.remedies}))
-    for override in overrides:
-        spec = overridden(spec, override)
-    return spec
+    return overridden(spec, overrides)
 
 
 def merge(patches: Mapping[str, Patch]) -> Patch:
@@ -186,18 +184,49 @@ def overlaid(base: Patch, patch: Patch) -> Patch:
     return {**base, **patch, **{k: overlaid(base[k], patch[k]) for k in shared}}
 
 
-def overridden(spec: Patch, override: str) -> Patch:
-    """A spec with one entry set, such as "training.plateau.patience=3"; makes the sections on the way.
+def overridden(spec: Patch, overrides: Iterable[str]) -> Patch:
+    """A spec with some entries set, such as "training.plateau.patience=3"; makes the sections on the way.
 
     Raises:
-        InputError: for a path that there is not.
+        InputError: for a path that there is not, and for a number that a dial of the spec moves.
     """
+    numbers: list[str] = []
+    for override in overrides:
+        keys, value = _read(override)
+        spec = _placed(spec, keys, value)
+        numbers += _numbers(".".join(keys), value)
+    _check_dials(spec, numbers)
+    return spec
+
+
+def _read(override: str) -> tuple[tuple[str, ...], Any]:
+    """The keys and the value that "path=value" says."""
     path, equals, text = override.partition("=")
     if not equals:
         raise InputError(f"`{override}` sets nothing: write path=value, such as training.clip=1.")
     value = parse(text, f"the value of `{path}`")
-    keys = locate(Spec, path.strip(), value)
-    return _placed(spec, keys, value)
+    return locate(Spec, path.strip(), value), value
+
+
+def _numbers(path: str, value: Any) -> list[str]:
+    """The paths of all that a value sets, itself or below it."""
+    if not isinstance(value, dict):
+        return [path]
+    return [number for key, below in value.items() for number in _numbers(f"{path}.{key}", below)]
+
+
+def _check_dials(spec: Patch, numbers: list[str]) -> None:
+    """Refuses to set a number that a dial moves: the dial's first turn would undo it without a word."""
+    training = spec.get("training")
+    dials = training.get("dials") if isinstance(training, dict) else None
+    for dial in dials if isinstance(dials, dict) else ():
+        # A dial's path starts at the trainer, which has what the section `training` says, and the model.
+        for number in (f"training.{dial}", dial):
+            if number in numbers:
+                raise InputError(
+                    f"`{number}` would have no effect: the dial `training.dials.{dial}` moves the same number. "
+                    "Set the dial instead."
+                )
 
 
 def _placed(spec: Any, keys: tuple[str, ...], value: Any) -> Any:

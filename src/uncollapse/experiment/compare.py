@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from uncollapse.errors import InputError
-from uncollapse.experiment.run import METRICS, read_json, write_json
+from uncollapse.experiment.run import ENVIRONMENT, METRICS, read_environment, read_json, write_json
 from uncollapse.experiment.summary import Comparison
 
 _LOOK = 0.5  # seconds between two looks at the cells
+_PATIENCE = 10.0  # seconds that a cell has to end when it is told to
+_CELL = re.compile(r"(.+)-seed(\d+)")
 
 
 @dataclass
@@ -51,6 +55,41 @@ class State:
         self.text = f"epoch {line['epoch']}"
 
 
+class Processes:
+    """The processes of a comparison; none outlives it, and none starts once they were stopped."""
+
+    def __init__(self) -> None:
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._stopped = False
+        self._lock = threading.Lock()
+
+    def run(self, command: Sequence[str], output: IO[str], threads: int) -> int:
+        """Runs a command to its end, and answers its exit status."""
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        with self._lock:
+            if self._stopped:
+                return -1
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment)
+            self._running.add(process)
+        status = process.wait()
+        with self._lock:
+            self._running.remove(process)
+        return status
+
+    def stop(self) -> None:
+        """Ends all of them, the unwilling ones by force."""
+        with self._lock:
+            self._stopped, running = True, list(self._running)
+        for process in running:
+            process.terminate()
+        deadline = time.monotonic() + _PATIENCE
+        for process in running:
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
 def run(
     fit_arguments: Sequence[str],
     remedies: Sequence[str],
@@ -60,12 +99,14 @@ def run(
     jobs: int,
     samples: int,
     items: int | None = None,
+    data: str | None = None,
     show: Callable[[list[State]], None] | None = None,
 ) -> Comparison:
     """Trains and evaluates every remedy with every seed, and compares them.
 
     A cell that is done is not run again, and one that was stopped goes on, so that the same command resumes
-    a comparison and a longer one extends it. A failed cell is shown with its error; the others finish.
+    a comparison and a longer one extends it. A failed cell is shown with its error; the others finish. An
+    interruption ends the processes of the cells.
 
     Arguments:
         fit_arguments: What every cell hands to `uncollapse fit`.
@@ -75,7 +116,11 @@ def run(
         jobs: Cells at the same time; each gets an equal share of the cores.
         samples: K, the importance samples of the NLL.
         items: How many items of the test split; None for all.
+        data: The fingerprint of the data, where it is known: cells of other data are refused before any is trained.
         show: Called about twice a second with the state of every cell.
+
+    Raises:
+        InputError: where the folder holds something else, or a comparison of other arguments or other data.
     """
     if jobs < 1:
         raise InputError(f"{jobs} jobs run nothing: ask for at least 1.")
@@ -83,12 +128,15 @@ def run(
     states = [State(r, s, out / "cells" / f"{r}-seed{s}") for s in seeds for r in remedies]
     evaluation = _evaluation(samples, items)
     extra = ["--samples", str(samples), *(["--items", str(items)] if items else []), "--quiet"]
+    _check_data(_everything(out, states), data)
+    processes = Processes()
     with ThreadPoolExecutor(jobs) as pool:
-        ends = [pool.submit(_run_cell, state, [*fit_arguments, *extra], evaluation, jobs) for state in states]
         try:
-            _watch(ends, states, show)
+            cells = [(state, [*fit_arguments, *extra], evaluation, jobs, processes) for state in states]
+            _watch([pool.submit(_run_cell, *cell) for cell in cells], states, show)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            processes.stop()
             raise
     found = collect(out, samples, items, states)
     write_json(out / "comparison.json", found.to_json())
@@ -96,22 +144,45 @@ def run(
 
 
 def collect(out: Path, samples: int, items: int | None = None, asked: Sequence[State] = ()) -> Comparison:
-    """What the cells in a comparison's folder came to: those asked for first, and those of earlier commands."""
-    return Comparison([_row(state, _evaluation(samples, items)) for state in _everything(out, asked)])
+    """What the cells in a comparison's folder came to: those asked for first, and those of earlier commands.
+
+    Raises:
+        InputError: where they are of different data.
+    """
+    states = _everything(out, asked)
+    _check_data(states)
+    return Comparison([_row(state, _evaluation(samples, items)) for state in states])
 
 
 def _evaluation(samples: int, items: int | None) -> str:
     return f"evaluation-test-k{samples}" + (f"-n{items}" if items else "") + "-s0.json"
 
 
+def _check_data(states: Sequence[State], data: str | None = None) -> None:
+    """Refuses cells of different data: their items are not the same, so that their differences mean nothing."""
+    other = "what is there now"
+    for folder in [state.folder for state in states if (state.folder / ENVIRONMENT).is_file()]:
+        there = read_environment(folder)["data"]
+        if data is None:
+            data, other = there, f"`{folder}`"
+        if there != data:
+            raise InputError(
+                f"`{folder}` was trained on other data than {other}: the text has changed. Restore it, or give "
+                "another folder for the comparison."
+            )
+
+
 def _open(out: Path, fit_arguments: Sequence[str]) -> None:
     """The folder of a comparison holds cells of one experiment only."""
     about = out / "compare.json"
     if about.is_file():
-        there = read_json(about)["fit"]
-        if there != list(fit_arguments):
+        said = read_json(about)
+        if not isinstance(said, dict) or not isinstance(said.get("fit"), list):
+            raise InputError(f"`{about}` is damaged: give another folder, or remove that one.")
+        if said["fit"] != list(fit_arguments):
             raise InputError(
-                f"`{out}` holds a comparison of `fit {' '.join(there)}`: give another folder, or the same arguments."
+                f"the comparison in `{out}` {_difference(said['fit'], fit_arguments)}: give the arguments that it "
+                "was begun with, or another folder."
             )
         return
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -120,7 +191,29 @@ def _open(out: Path, fit_arguments: Sequence[str]) -> None:
     write_json(about, {"fit": list(fit_arguments)})
 
 
-def _run_cell(state: State, fit_arguments: Sequence[str], evaluation: str, jobs: int) -> None:
+def _difference(there: Sequence[str], asked: Sequence[str]) -> str:
+    """How the arguments asked for differ from those of a comparison, in words."""
+    before, now = _options(there), _options(asked)
+    lost = " ".join(one for one in before if one not in now)
+    new = " ".join(one for one in now if one not in before)
+    if not lost and not new:
+        return "was begun with the same arguments in another order"
+    return "was begun " + ", and ".join(
+        [*([f"with `{lost}`, which is missing now"] if lost else []), *([f"without `{new}`"] if new else [])]
+    )
+
+
+def _options(arguments: Sequence[str]) -> list[str]:
+    """Arguments with their values, such as "--seed 1"."""
+    options: list[list[str]] = []
+    for word in arguments:
+        if not options or word.startswith("--"):
+            options.append([])
+        options[-1].append(word)
+    return [" ".join(option) for option in options]
+
+
+def _run_cell(state: State, fit_arguments: Sequence[str], evaluation: str, jobs: int, processes: Processes) -> None:
     if (state.folder / evaluation).is_file():
         state.status = "done"
         return
@@ -128,17 +221,9 @@ def _run_cell(state: State, fit_arguments: Sequence[str], evaluation: str, jobs:
     state.folder.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "uncollapse", "fit", *fit_arguments]
     command += ["--with", state.remedy, "--seed", str(state.seed), "--out", str(state.folder)]
-    threads = str(max(1, (os.cpu_count() or 1) // jobs))
     with log(state.folder).open("w", encoding="utf-8") as output:
-        ended = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env={**os.environ, "OMP_NUM_THREADS": threads},
-            check=False,
-        )
-    state.status = "failed" if ended.returncode else "done"
+        ended = processes.run(command, output, threads=max(1, (os.cpu_count() or 1) // jobs))
+    state.status = "failed" if ended else "done"
 
 
 def _watch(ends: Sequence[Future[None]], states: list[State], show: Callable[[list[State]], None] | None) -> None:
@@ -155,10 +240,11 @@ def _watch(ends: Sequence[Future[None]], states: list[State], show: Callable[[li
 
 
 def _everything(out: Path, states: Sequence[State]) -> list[State]:
-    asked = {state.folder.name for state in states}
-    earlier = sorted(p for p in (out / "cells").iterdir() if p.is_dir() and p.name not in asked)
-    named = [(p, *p.name.rsplit("-seed", 1)) for p in earlier]
-    return [*states, *(State(remedy, int(seed), p, "done") for p, remedy, seed in named)]
+    """The cells asked for and those that are there; what has not the name of a cell is none."""
+    asked, cells = {state.folder.name for state in states}, out / "cells"
+    earlier = sorted(p for p in cells.iterdir() if p.is_dir() and p.name not in asked) if cells.is_dir() else []
+    named = [(p, match) for p in earlier if (match := _CELL.fullmatch(p.name))]
+    return [*states, *(State(match[1], int(match[2]), p, "done") for p, match in named)]
 
 
 def _row(state: State, evaluation: str) -> dict[str, Any]:

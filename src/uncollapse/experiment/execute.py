@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,9 @@ def train(
         asked: What to write down beside the versions, such as the remedies' names.
         listeners: Callables that hear of every `Moment`.
         device: Where to train.
+
+    Raises:
+        InputError: where the spec or the folder cannot be used, or where another process trains in the folder.
     """
     corpus = build.corpus(spec)
     model = build.model(spec, len(corpus.vocabulary))
@@ -49,9 +53,16 @@ def train(
     )
     # Only now, so that a spec that cannot be built leaves no folder behind.
     mark = corpus.fingerprint
-    run.open_folder(out, spec.model_dump(mode="json"), identity(spec, mark), mark, asked)
-    (out / run.VOCABULARY).write_text(corpus.vocabulary.to_json(), encoding="utf-8")
-    trainer.fit()
+    with run.locked(out):
+        run.open_folder(out, spec.model_dump(mode="json"), identity(spec, mark), mark, asked)
+        run.write(out / run.VOCABULARY, vocabulary(corpus))
+        trainer.fit()
+
+
+def vocabulary(corpus: Corpus) -> str:
+    """The vocabulary of a corpus as JSON, with the tokens of its longest training item, markers not counted."""
+    words, longest = corpus.vocabulary, max(map(len, corpus.train)) - 2
+    return json.dumps({"tokens": words.tokens, "words": words.words, "longest": longest}, ensure_ascii=False)
 
 
 def batches(spec: Spec, corpus: Corpus, split: str) -> Batched:
@@ -76,11 +87,14 @@ def judge(
 
     Returns:
         The figures, and the JSON that was written: figures, training seconds, verdict.
+
+    Raises:
+        InputError: where there is no whole run, or where its data has changed.
     """
     spec = validated(run.read_spec(path))
     trained = load(path)
     corpus = build.corpus(spec)
-    environment = run.read_json(path / run.ENVIRONMENT)
+    environment = run.read_environment(path)
     if corpus.fingerprint != environment["data"]:
         raise InputError(f"the data of the run `{path}` is not what it was trained on: its files have changed.")
     chosen = subset(batches(spec, corpus, split), items)

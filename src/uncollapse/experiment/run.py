@@ -2,7 +2,8 @@
 
 spec.yaml            what was asked, resolved
 environment.json     versions, machine, the data's fingerprint, the identity of the run, the names of its remedies
-vocabulary.json      the types of a text
+vocabulary.json      the types of a text, and the length of its longest training item in tokens
+lock                 held by the process that trains
 metrics.jsonl        windows and epochs of training
 checkpoints/         the last and the best
 probe/               posterior parameters and rate of 500 fixed items at scheduled steps
@@ -11,9 +12,11 @@ evaluation-*.json    figures, each with its rows beside it
 
 from __future__ import annotations
 
+import fcntl
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +27,41 @@ import uncollapse
 from uncollapse.errors import InputError
 
 SPEC, ENVIRONMENT, VOCABULARY, METRICS = "spec.yaml", "environment.json", "vocabulary.json", "metrics.jsonl"
+LOCK = "lock"
+#: What a process that is killed while it makes a run's folder may leave in it.
+_BEGUN = {LOCK, SPEC, "spec.partial", "environment.partial"}
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds a run's folder for this training alone, and makes the folder; the lock goes with the process.
+
+    Arguments:
+        path: The folder.
+
+    Raises:
+        InputError: where another process trains in it, or where it holds something else than a run.
+    """
+    _check(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = (path / LOCK).open("a")
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"another process is training in `{path}`: wait for it, or give another folder.") from None
+        except OSError:
+            pass  # A filesystem that knows no locks: better to train unguarded than not at all.
+        yield
 
 
 def open_folder(path: Path, spec: Mapping[str, Any], identity: str, fingerprint: str, asked: Mapping[str, Any]) -> None:
     """Makes a run directory, or goes on with the one that is there.
+
+    The spec is written even to one that is there: the same run may find its text at another path by now.
 
     Arguments:
         path: The folder.
@@ -39,26 +73,35 @@ def open_folder(path: Path, spec: Mapping[str, Any], identity: str, fingerprint:
     Raises:
         InputError: where the folder holds something else, or a run of another spec or other data.
     """
-    if path.is_file():
-        raise InputError(f"`{path}` is a file: give a folder for the run.")
-    if (path / ENVIRONMENT).is_file():
-        there = read_json(path / ENVIRONMENT).get("identity")
-        if there != identity:
-            raise InputError(
-                f"`{path}` holds a run of another spec or other data: give another folder, or remove that one."
-            )
-        return
-    if path.is_dir() and any(path.iterdir()):
-        raise InputError(f"`{path}` is not empty and holds no run of uncollapse: give another folder.")
+    _check(path)
+    begun = (path / ENVIRONMENT).is_file()
+    if begun and read_environment(path)["identity"] != identity:
+        raise InputError(
+            f"`{path}` holds a run of another spec or other data: give another folder, or remove that one."
+        )
+    about = {"identity": identity, "data": fingerprint, "asked": dict(asked), **environment()}
     try:
         path.mkdir(parents=True, exist_ok=True)
-        (path / SPEC).write_text(yaml.safe_dump(dict(spec), sort_keys=False), encoding="utf-8")
-        write_json(
-            path / ENVIRONMENT,
-            {"identity": identity, "data": fingerprint, "asked": dict(asked), **environment()},
-        )
+        write(path / SPEC, yaml.safe_dump(dict(spec), sort_keys=False))
+        if not begun:
+            write_json(path / ENVIRONMENT, about)
     except OSError as error:
-        raise InputError(f"cannot write the run's folder `{path}`: {error.strerror}.") from None
+        raise _unwritable(path, error) from None
+
+
+def _check(path: Path) -> None:
+    """Refuses a folder that holds something else than a run, whole or begun."""
+    if path.is_file():
+        raise InputError(f"`{path}` is a file: give a folder for the run.")
+    if not path.is_dir() or (path / ENVIRONMENT).is_file():
+        return
+    foreign = not {one.name for one in path.iterdir()} <= _BEGUN
+    if foreign or ((path / SPEC).is_file() and "training" not in read_spec(path)):
+        raise InputError(f"`{path}` is not empty and holds no run of uncollapse: give another folder.")
+
+
+def _unwritable(path: Path, error: OSError) -> InputError:
+    return InputError(f"cannot write the run's folder `{path}`: {error.strerror}.")
 
 
 def environment() -> dict[str, Any]:
@@ -91,6 +134,21 @@ def read_spec(path: Path) -> dict[str, Any]:
     return spec
 
 
+def read_environment(path: Path) -> dict[str, Any]:
+    """What environment.json says of the run in a folder.
+
+    Raises:
+        InputError: where it is missing or damaged.
+    """
+    about = read_json(path / ENVIRONMENT)
+    if not isinstance(about, dict) or not {"identity", "data", "asked"} <= about.keys():
+        raise InputError(
+            f"`{path / ENVIRONMENT}` is damaged: it does not name the run's identity, data and remedies. "
+            "Restore it, or train again in another folder."
+        )
+    return about
+
+
 def read_json(path: Path) -> Any:
     """A JSON file of a run.
 
@@ -105,8 +163,13 @@ def read_json(path: Path) -> Any:
 
 def write_json(path: Path, content: Any) -> None:
     """Writes JSON aside and renames it into place."""
+    write(path, json.dumps(content, indent=1) + "\n")
+
+
+def write(path: Path, text: str) -> None:
+    """Writes a text aside and renames it into place, so that a kill leaves the old file or the new one."""
     aside = path.with_suffix(".partial")
-    aside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    aside.write_text(text, encoding="utf-8")
     aside.replace(path)
 
 

@@ -31,7 +31,8 @@ def _duration(value: object) -> int | str:
 
 
 Count = Annotated[int, Field(ge=1)]
-Index = Annotated[int, Field(ge=0)]
+#: A number from 0 on that a generator takes as its seed.
+Index = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Positive = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]

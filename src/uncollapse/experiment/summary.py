@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 BASELINE = "plain"
 FIGURES = ("nll", "neg_elbo", "kl", "mi", "active_units")
-HEADER = ("remedy", "seeds", "NLL", "−ELBO", "KL", "MI (cap)", "active units", "time", "verdict")
+HEADER = ("remedy", "seeds", "NLL", "−ELBO", "KL", "MI", "cap", "active units", "time", "verdict")
 
 
 class Difference(NamedTuple):
@@ -60,10 +60,10 @@ class Comparison:
         return [list(HEADER), *body, *failed]
 
     def _line(self, remedy: str, cells: list[dict[str, Any]]) -> list[str]:
-        shown = {name: _spread([cell[name] for cell in cells]) for name in FIGURES}
+        *shown, units = [_spread([cell[name] for cell in cells]) for name in FIGURES]
         cap = cells[0]["mi"].get("cap")
-        shown["mi"] += f" ({cap:.2f})" if cap else ""
-        return [remedy, str(len(cells)), *shown.values(), self._time(remedy), _verdicts(cells)]
+        shown.append("" if cap is None else _number(cap))
+        return [remedy, str(len(cells)), *shown, units, self._time(remedy), _verdicts(cells)]
 
     def _time(self, remedy: str) -> str:
         """Processor time of training relative to the baseline with the same seed."""

@@ -28,7 +28,7 @@ class Clock:
             self.first = moment.step
         elif moment.kind == "window":
             now = time.perf_counter()
-            self.symbols = moment.values["symbols"] / max(now - self.since, 1e-9)
+            self.symbols = moment.values.get("symbols", 0.0) / max(now - self.since, 1e-9)
             self.since = now
             self.values |= moment.values
         elif moment.kind == "epoch":

@@ -1,0 +1,72 @@
+"""Training and judging in a run's folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from test_cli import VALUES, write_text
+from uncollapse.cli.options import Options
+from uncollapse.errors import InputError
+from uncollapse.experiment import execute, run
+from uncollapse.experiment.api import load
+from uncollapse.experiment.spec import Spec
+
+
+def spec_of(text: Path) -> Spec:
+    return Options(train=text, overrides=(*VALUES, "training.max_epochs=1")).spec("text", ["plain"], 0)
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = write_text(tmp_path_factory.mktemp("text") / "a.txt", 40)
+    with path.open("a") as file:
+        file.write("the cat sees a dog the cat sees\n" * 20)
+    return path
+
+
+@pytest.fixture
+def trained(text: Path, tmp_path: Path) -> Path:
+    execute.train(spec_of(text), tmp_path / "run", {"remedy": "plain"})
+    return tmp_path / "run"
+
+
+def test_the_vocabulary_says_how_long_the_longest_training_item_is(trained: Path) -> None:
+    said = json.loads((trained / run.VOCABULARY).read_text(encoding="utf-8"))
+    assert said.keys() == {"tokens", "words", "longest"}
+    assert said["longest"] == 8
+
+
+def test_a_run_whose_vocabulary_says_no_length_is_used_as_ever(trained: Path) -> None:
+    said = json.loads((trained / run.VOCABULARY).read_text(encoding="utf-8"))
+    before = load(trained).encode(["the cat"])
+    run.write_json(trained / run.VOCABULARY, {"tokens": said["tokens"], "words": said["words"]})
+    assert load(trained).encode(["the cat"]).equal(before)
+    assert execute.judge(trained, samples=1)[1]["remedy"] == "plain"
+
+
+def test_a_folder_that_another_training_holds_is_refused(trained: Path, text: Path) -> None:
+    with run.locked(trained), pytest.raises(InputError, match="another process is training in"):
+        execute.train(spec_of(text), trained, {})
+
+
+def test_a_run_goes_on_and_is_judged_after_its_text_was_moved(trained: Path, text: Path, tmp_path: Path) -> None:
+    spec = run.read_spec(trained)
+    run.write(trained / run.SPEC, json.dumps({**spec, "data": {**spec["data"], "train": "/absent.txt"}}))
+    with pytest.raises(InputError, match="absent"):
+        execute.judge(trained, samples=1)
+
+    moved = Path(shutil.copy(text, tmp_path / "moved.txt"))
+    execute.train(spec_of(moved), trained, {})
+
+    assert run.read_spec(trained)["data"]["train"] == str(moved)
+    assert execute.judge(trained, samples=1)[1]["split"] == "test"
+
+
+def test_a_run_that_does_not_name_itself_cannot_be_judged(trained: Path) -> None:
+    run.write_json(trained / run.ENVIRONMENT, {})
+    with pytest.raises(InputError, match=r"environment\.json` is damaged"):
+        execute.judge(trained, samples=1)
