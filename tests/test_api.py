@@ -20,9 +20,10 @@ class Decoder(nn.Linear):
         return Independent(Normal(super().forward(z), 1.0), 1)
 
 
-def network() -> uc.VAE:
+def network(size: int = 2) -> uc.VAE:
     torch.manual_seed(3)
-    return uc.VAE(uc.Posterior(nn.Linear(5, 4), uc.gaussian, (2, 2)), Decoder(2, 5), uc.StandardNormal(2))
+    encoder = uc.Posterior(nn.Linear(5, 2 * size), uc.gaussian, (size, size))
+    return uc.VAE(encoder, Decoder(size, 5), uc.StandardNormal(size))
 
 
 def items(n: int = 64) -> Tensor:
@@ -84,15 +85,8 @@ def test_a_run_of_ones_own_network_needs_it_to_load(tmp_path: Path) -> None:
 
 def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     uc.fit(network(), items(), items(32), out=tmp_path, max_epochs=1, progress=False)
-    other = uc.VAE(uc.Posterior(nn.Linear(5, 6), uc.gaussian, (3, 3)), Decoder(3, 5), uc.StandardNormal(3))
     with pytest.raises(uc.InputError, match="do not fit the model"):
-        uc.load(tmp_path, model=other)
-
-
-def test_a_folder_with_other_data_is_refused(tmp_path: Path) -> None:
-    uc.fit(network(), items(), items(32), out=tmp_path, max_epochs=1, progress=False)
-    with pytest.raises(uc.InputError, match="other data"):
-        uc.fit(network(), items() + 1, items(32), out=tmp_path, max_epochs=1, progress=False)
+        uc.load(tmp_path, model=network(3))
 
 
 def test_encode_gives_the_mean_and_a_draw_only_when_asked() -> None:
@@ -117,9 +111,97 @@ def test_a_folder_that_holds_no_run_is_refused(tmp_path: Path, missing: str) -> 
         uc.load(path)
 
 
+OTHERS = {
+    "data": {"train": items() + 1},
+    "last batch": {"train": torch.cat([items(63), torch.zeros(1, 5)])},
+    "validation data": {"valid": items(31)},
+    "batch size": {"batch_size": 8},
+    "network": {
+        "model": uc.VAE(uc.Posterior(nn.Linear(5, 6), uc.gaussian, (3, 3)), Decoder(3, 5), uc.StandardNormal(3))
+    },
+}
+
+
+@pytest.mark.parametrize("wrap", [lambda x: x, TensorDataset], ids=["tensor", "Dataset"])
+@pytest.mark.parametrize("other", OTHERS)
+def test_a_folder_of_another_experiment_is_refused(tmp_path: Path, other: str, wrap: Any) -> None:
+    def run(model: nn.Module, train: Tensor, valid: Tensor, **more: Any) -> None:
+        uc.fit(model, wrap(train), valid, out=tmp_path, max_epochs=1, progress=False, **more)
+
+    given = {"model": network(), "train": items(), "valid": items(32), "batch_size": 16}
+    run(**given)
+    with pytest.raises(uc.InputError, match="holds a run of another"):
+        run(**given | OTHERS[other])
+    run(**given)
+
+
+def test_data_is_read_once_more_for_a_folder_alone(tmp_path: Path) -> None:
+    class Counted(TensorDataset):
+        reads = 0
+
+        def __getitem__(self, i: Any) -> Any:
+            Counted.reads += 1
+            return super().__getitem__(i)
+
+    reads = []
+    for out in (None, tmp_path):
+        Counted.reads = 0
+        uc.fit(network(), Counted(items()), items(32), out=out, max_epochs=1, progress=False)
+        reads.append(Counted.reads)
+    assert reads == [64, 128]
+
+
+def test_a_folder_changes_no_weight_where_a_dataset_draws(tmp_path: Path) -> None:
+    class Noisy(TensorDataset):
+        def __getitem__(self, i: Any) -> Any:
+            return super().__getitem__(i)[0] + torch.randn(5)
+
+    models = [network(), network(), network()]
+    for model, out in zip(models, (None, tmp_path, tmp_path), strict=True):
+        uc.fit(model, Noisy(items()), items(32), out=out, max_epochs=1, progress=False)
+    first, second, third = (model.encoder.net.weight for model in models)
+    assert torch.equal(first, second)
+    assert torch.equal(first, third)
+
+
 def test_numpy_and_torch_data_have_the_same_fingerprint() -> None:
+    from uncollapse.data.batches import source
     from uncollapse.experiment.api import fingerprint
 
-    x: Any = items()
-    assert fingerprint(x, [x]) == fingerprint(np.asarray(x), [x])
-    assert fingerprint(x, [x]) != fingerprint(x + 1, [x])
+    model, x = network(), items()
+    assert fingerprint(model, [x]) == fingerprint(model, source(x.double().numpy(), 64))
+    assert fingerprint(model, [x]) != fingerprint(model, [x + 1])
+
+
+def test_an_array_of_numpy_s_own_type_is_trained_on_and_encoded() -> None:
+    x = items().double().numpy()
+    trained = uc.fit(network(), x, x[:32], max_epochs=1, progress=False)
+    assert trained.encode(x).shape == (64, 2)
+
+
+def test_numbers_of_numpy_and_torch_are_numbers(tmp_path: Path) -> None:
+    given = {
+        "learning_rate": np.float32(0.5),
+        "max_epochs": np.int64(1),
+        "settings": {"training.clip": torch.tensor(2.0)},
+    }
+    uc.fit(network(), items(), items(32), out=tmp_path, progress=False, **given)
+    text = (tmp_path / "spec.yaml").read_text()
+    assert "learning_rate: 0.5" in text
+    assert "clip: 2.0" in text
+
+
+def test_a_setting_that_is_no_number_is_refused() -> None:
+    with pytest.raises(uc.InputError, match=r"`training\.clip` cannot be"):
+        uc.fit(network(), items(), items(32), settings={"training.clip": object()}, progress=False)
+
+
+def test_a_model_without_players_is_refused() -> None:
+    model: Any = nn.Linear(5, 2)
+    with pytest.raises(uc.InputError, match="`Linear` cannot be trained: it has no `players`"):
+        uc.fit(model, items(), items(32), progress=False)
+
+
+def test_a_list_of_rows_is_refused() -> None:
+    with pytest.raises(uc.InputError, match="a list is taken for batches"):
+        uc.fit(network(), list(items()), items(32), progress=False)

@@ -93,7 +93,7 @@ BAD = {
     ),
     "an instant schedule": (
         "fit text --train @/good.txt --out @/new --with anneal --set training.dials.objective.weights.rate.over=0steps",
-        ["training.dials.objective.weights.rate.over", "0steps", "above 0"],
+        ["training.dials.objective.weights.rate.over", "0steps", "no length"],
     ),
     "seed below 0": (FIT + "--seed -1", ["--seed", ">= 0"]),
     "seed in words": (FIT + "--seed one", ["--seed", "one", "int"]),

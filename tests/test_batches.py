@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
-from uncollapse.data.batches import Batched, by_length, in_order, source
+from uncollapse.data.batches import Batched, by_length, in_order, numbered, source
 from uncollapse.errors import InputError
 
 LENGTHS = st.lists(st.integers(1, 9), min_size=1, max_size=60)
@@ -111,7 +111,9 @@ def test_a_namedtuple_of_tensors_is_all_items() -> None:
     assert (batch.target.tolist(), batch.given.tolist()) == ([3], [6])
 
 
-@pytest.mark.parametrize("data", [[torch.zeros(2)], (torch.zeros(2),), Batched(torch.Tensor.double, [torch.ones(2)])])
+@pytest.mark.parametrize(
+    "data", [[torch.zeros(2, 1)], (torch.zeros(2, 1),), Batched(torch.Tensor.double, [torch.ones(2)])]
+)
 def test_batches_already_made_are_left_alone(data: Any) -> None:
     assert source(data, batch_size=1) is data
 
@@ -141,3 +143,25 @@ def test_no_batches_are_refused() -> None:
 def test_batches_without_items_are_refused() -> None:
     with pytest.raises(InputError, match="at least 1"):
         source(torch.zeros(3), batch_size=0)
+
+
+@pytest.mark.parametrize("rows", [[torch.zeros(2), torch.ones(2)], [torch.tensor(1.0)], [1.0, 2.0], ["a b"], [[1.0]]])
+def test_a_list_of_rows_is_not_taken_for_batches(rows: Any) -> None:
+    with pytest.raises(InputError, match=r"a list is taken for batches.*put all rows into one tensor"):
+        source(rows, batch_size=1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"), [("float64", torch.float32), ("float16", torch.float32), ("int64", torch.int64)]
+)
+def test_floating_arrays_are_taken_in_the_default_type(kind: str, expected: torch.dtype) -> None:
+    assert source(np.zeros((3, 2), dtype=kind), batch_size=2)[0].dtype == expected
+    assert source(torch.zeros(3, 2, dtype=torch.float64), batch_size=2)[0].dtype == torch.float64
+
+
+def test_batches_come_with_the_ids_they_name_or_running_numbers() -> None:
+    x = torch.arange(5).unsqueeze(1)
+    named = Batched(x.__getitem__, [torch.tensor([4, 0]), torch.tensor([1, 3, 2])])
+
+    assert [ids.tolist() for ids, _ in numbered(named)] == [[4, 0], [1, 3, 2]]
+    assert [ids.tolist() for ids, _ in numbered(list(x.split(2)))] == [[0, 1], [2, 3], [4]]

@@ -53,7 +53,9 @@ def test_json_holds_no_number_that_json_lacks() -> None:
         "unit": "nats/item",
         "cap": 2.0,
         "bias": None,
+        "saturated": True,
     }
+    assert Estimate(1.0, 0.1, 9, "nats/item", cap=2.0).to_json()["saturated"] is False
 
 
 def test_what_is_not_available_says_why() -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from linear_gaussian import evidence, orthogonal, vae
 from uncollapse.bound import Bound
 from uncollapse.data.batches import Batched, in_order
+from uncollapse.errors import InputError
 from uncollapse.metrics.estimate import Estimate, Unavailable
 from uncollapse.metrics.evaluation import NAMES, Evaluation, evaluate
 
@@ -125,6 +127,23 @@ def test_information_that_its_cap_holds_down_is_called_a_floor() -> None:
     assert any("floor" in text for text in found.warnings)
 
 
+def test_a_published_information_at_its_cap_is_warned_of() -> None:
+    model, x = vae(orthogonal(50.0, 40.0, size=4), 0.1), 30 * torch.randn(100, 4)
+
+    found = evaluate(model, x, 0, batch_size=4)
+
+    assert any("`mi_published` is at its cap, 1.39" in text for text in found.warnings)
+    assert found.to_json()["mi_published"]["saturated"] is True
+
+
+def test_arrays_are_measured_like_tensors_in_batches() -> None:
+    x, model = data(), vae(WEIGHT, SIGMA)
+
+    found, split = evaluate(model, x.double().numpy(), 5, batch_size=32), evaluate(model, x.split(32), 5)
+
+    torch.testing.assert_close(figures(found), figures(split))
+
+
 def test_degenerate_weights_are_warned_of() -> None:
     found = evaluate(vae(WEIGHT, SIGMA, shift=8.0), data(), 50)
 
@@ -150,3 +169,49 @@ def test_an_evaluation_prints_one_aligned_line_a_figure() -> None:
     assert lines[1].startswith("neg_elbo           ")
     assert lines[1].endswith(" nats/item")
     assert lines[len(NAMES)].startswith("warning: only 20 items")
+
+
+class Dropping(nn.Module):
+    """A model whose decoder has dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.vae, self.drop = vae(WEIGHT, SIGMA), nn.Dropout(0.5)
+
+    def forward(self, x: Tensor, q: Distribution | None = None, samples: int = 1) -> Bound:
+        found = self.vae(x, q, samples)
+        return found._replace(log_likelihood=self.drop(found.log_likelihood))
+
+
+def test_a_plain_function_is_run_as_it_is_with_a_warning_and_the_same_noise_each_time() -> None:
+    model, x = Dropping(), data()
+
+    found, again = (evaluate(lambda x, q=None, samples=1: model(x, q, samples), x, 0) for _ in range(2))
+
+    assert ["`.eval()`" in text for text in found.warnings] == [True]
+    assert torch.equal(figures(found), figures(again))
+    assert found.distortion != evaluate(model, x, 0).distortion
+    assert evaluate(model, x, 0).warnings == ()
+
+
+def test_a_model_that_ignores_the_law_it_is_given_is_warned_of() -> None:
+    class Deaf(Dropping):
+        def forward(self, x: Tensor, q: Distribution | None = None, samples: int = 1) -> Bound:
+            return super().forward(x, None, samples)
+
+    found = evaluate(Deaf(), data(), 0, batch_size=25)
+
+    assert ["does not draw z from the `q`" in text for text in found.warnings] == [True]
+
+
+class Blind(nn.Module):
+    def forward(self, x: Tensor) -> None: ...
+
+
+def blind(x: Tensor) -> None: ...
+
+
+@pytest.mark.parametrize("model", [Blind(), blind])
+def test_a_model_with_another_signature_is_refused_with_the_one_it_needs(model: Any) -> None:
+    with pytest.raises(InputError, match=r"`[Bb]lind` cannot be evaluated.*`\(x, q=None, samples=1\)`"):
+        evaluate(model, data())

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Laplace, Normal
+from torch.utils.data import DataLoader, TensorDataset
 
 from linear_gaussian import orthogonal, vae
 from uncollapse.bound import Bound
@@ -141,8 +142,8 @@ def test_every_way_to_hand_over_batches_gives_the_same_rows() -> None:
             return x.split(3)[i] if i < 3 else torch.empty(0)
 
     expected = collect(model, x, 5)
-    for batches in (list(x.split(3)), iter(x.split(3)), Indexed()):
-        _same(collect(model, batches, 5), expected)  # pyright: ignore[reportArgumentType]
+    for data in (list(x.split(3)), Indexed(), x.numpy(), TensorDataset(x, torch.zeros(9))):
+        _same(collect(model, data, 5, batch_size=2), expected)
 
 
 def test_a_namedtuple_of_tensors_is_one_batch_and_brings_its_symbols() -> None:
@@ -278,14 +279,14 @@ def test_a_law_without_a_mean_leaves_the_means_out() -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_rows_come_back_from_a_file(name: str, tmp_path: Path) -> None:
-    rows = collect(MODELS[name](), torch.randn(5, 4), 3, seed=7)
+    rows = replace(collect(MODELS[name](), torch.randn(5, 4), 3, seed=7), warnings=("beware",))
     rows.save(tmp_path / "rows.safetensors")
 
     found = Rows.load(tmp_path / "rows.safetensors")
 
     _same(found, rows)
     assert found.symbols is None
-    assert (found.samples, found.bound_samples, found.seed) == (3, 10, 7)
+    assert (found.samples, found.bound_samples, found.seed, found.warnings) == (3, 10, 7, ("beware",))
     z = torch.randn(5, 2)
     assert torch.equal(found.law.log_prob(z), rows.law.log_prob(z))  # pyright: ignore[reportOptionalMemberAccess]
 
@@ -307,9 +308,14 @@ def test_counts_that_make_no_sense_are_refused(samples: int, bound_samples: int)
         collect(MODELS["gaussian"](), torch.randn(5, 4), samples, bound_samples)
 
 
-def test_nothing_to_evaluate_is_an_error() -> None:
-    def none() -> Iterator[Tensor]:
-        yield from ()
+@pytest.mark.parametrize("data", [iter([torch.zeros(2, 4)]), DataLoader(TensorDataset(torch.zeros(2, 4)))])
+def test_what_can_be_read_once_is_not_evaluated(data: Any) -> None:
+    with pytest.raises(InputError, match="a source with a length and an index"):
+        collect(MODELS["gaussian"](), data)
 
-    with pytest.raises(InputError, match="the source gave no batch"):
-        collect(MODELS["gaussian"](), none())
+
+def test_one_tensor_is_split_into_batches_in_order() -> None:
+    rows = collect(MODELS["gaussian"](), torch.randn(5, 4), 3, batch_size=2)
+
+    assert rows.items.tolist() == [0, 1, 2, 3, 4]
+    assert rows.batch.tolist() == [0, 0, 1, 1, 2]

@@ -141,7 +141,7 @@ def test_a_file_without_permission_is_refused(tmp_path: Path) -> None:
 def test_a_line_without_a_label_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "x", "1\ta\n\nb\n")
 
-    with pytest.raises(InputError, match="x`, line 3: no tab"):
+    with pytest.raises(InputError, match=r"x`, line 3: no tab .*Leave `--labels` out \(data.labels\)"):
         read_lines(path, labels=True)
 
 
@@ -203,6 +203,13 @@ def test_a_split_without_a_known_word_is_refused_with_its_file(tmp_path: Path) -
 
     with pytest.raises(InputError, match="valid` shares no words with the training split"):
         Corpus.load(train, valid)
+
+
+def test_a_part_without_a_known_word_means_too_few_items_to_split(tmp_path: Path) -> None:
+    train = write(tmp_path / "train", "a b\nc d\ne f\n")
+
+    with pytest.raises(InputError, match=r"train` has too few items to split \(3\).*files for all splits"):
+        Corpus.load(train)
 
 
 def test_a_corpus_loads_from_files(tmp_path: Path) -> None:

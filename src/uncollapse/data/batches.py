@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, final
 
@@ -73,13 +73,16 @@ def source(data: Any, batch_size: int) -> Any:
     """What has `len` and `[i] -> Batch`, from what a person has.
 
     Arguments:
-        data: All items as one tensor, numpy array or NamedTuple of tensors; a map-style `Dataset` of items
-            (the first element of a tuple is the item); or batches already made: a list, a `Batched`, or
-            anything else with `len` and `[i]`.
+        data: All items as one tensor, numpy array (floating numbers are taken in torch's default type) or
+            NamedTuple of tensors; a map-style `Dataset` of items (the first element of a tuple is the item); or
+            batches already made: a list, a `Batched`, or anything else with `len` and `[i]`.
         batch_size: The items of a batch, where `data` is not batches already.
+
+    Raises:
+        InputError: for what is empty, or has no length and index, and for a list of anything but batches.
     """
     if isinstance(data, np.ndarray):
-        data = torch.from_numpy(data)
+        data = _as_tensor(data)
     if isinstance(data, Tensor) or _is_namedtuple(data):
         return Batched(partial(_rows, data), in_order(bound.size(data), batch_size))
     _refuse_one_shot(data)
@@ -87,13 +90,30 @@ def source(data: Any, batch_size: int) -> Any:
         return Batched(partial(_collate, data), in_order(len(data), batch_size))  # pyright: ignore[reportArgumentType]
     if len(data) == 0:
         raise InputError("the source of batches is empty: give at least one batch.")
+    if isinstance(data, list | tuple):
+        _refuse_rows(data[0])
     return data
+
+
+def numbered(batches: Any) -> Iterator[tuple[Tensor, Batch]]:
+    """Every batch of a source with the ids of its items: those that it names (`batches.items`), or running numbers."""
+    named, first = (batches.items if "items" in dir(batches) else None), 0
+    for i in range(len(batches)):
+        x = batches[i]
+        yield (torch.arange(first, first + bound.size(x)) if named is None else torch.as_tensor(named[i])), x
+        first += bound.size(x)
 
 
 def _checked(batch_size: int) -> int:
     if batch_size < 1:
         raise InputError(f"a batch of {batch_size} items cannot be made: give a batch size of at least 1.")
     return batch_size
+
+
+def _as_tensor(array: np.ndarray) -> Tensor:
+    tensor = torch.from_numpy(array)
+    # Numpy makes float64 of everything, which no network of torch's default type can read.
+    return tensor.to(torch.get_default_dtype()) if tensor.is_floating_point() else tensor
 
 
 def _is_namedtuple(data: Any) -> bool:
@@ -111,6 +131,16 @@ def _collate(data: Any, items: Tensor) -> Batch:
     return default_collate(picked)
 
 
+def _refuse_rows(first: Any) -> None:
+    if _is_namedtuple(first) or (isinstance(first, Tensor) and first.ndim > 1):
+        return
+    shape = f" with shape {tuple(first.shape)}" if isinstance(first, Tensor | np.ndarray) else ""
+    raise InputError(
+        f"a list is taken for batches, each a tensor (B, ...) or a NamedTuple of tensors, but its first element is a "
+        f"`{type(first).__name__}`{shape}: put all rows into one tensor, as in `torch.stack(rows)`."
+    )
+
+
 def _refuse_one_shot(data: Any) -> None:
     names = dir(data)
     # `Dataset` declares no __len__ and an `IterableDataset` inherits a __getitem__ that only raises.
@@ -123,6 +153,6 @@ def _refuse_one_shot(data: Any) -> None:
         else "give a tensor, an array, a map-style Dataset, or a list of batches"
     )
     raise InputError(
-        f"a `{type(data).__name__}` cannot be trained on: a run that was stopped resumes exactly only from a "
-        f"source with a length and an index. Instead, {do}."
+        f"a `{type(data).__name__}` is no source of batches: a run resumes exactly only from a source with a length "
+        f"and an index, and evaluation draws its noise by an item's place in it. Instead, {do}."
     )

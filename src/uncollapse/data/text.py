@@ -161,7 +161,7 @@ def _content(path: Path) -> bytes:
 def _unlabelled(path: str | Path, n: int, line: str) -> str:
     _, tab, item = line.partition("\t")
     if not tab:
-        raise InputError(f"`{path}`, line {n}: no tab after a label. Without labels, set `labels: false`.")
+        raise InputError(f"`{path}`, line {n}: no tab after a label. Leave `--labels` out (data.labels).")
     return item
 
 
@@ -264,9 +264,15 @@ def corpus_from_lines(
             raise InputError(f"`{name}` holds no item (`max_length` is {max_length}, `items` {items}).")
     vocabulary = Vocabulary.of(kept[0], size, min_count, tokens)
     ids = [[vocabulary.encode(line) for line in lines] for lines in kept]
-    for name, encoded in zip(names[1:], ids[1:], strict=True):
+    for name, given, encoded in zip(names[1:], (valid, test), ids[1:], strict=True):
         if all(token == UNK for item in encoded for token in item[1:-1]):
-            raise InputError(f"`{name}` shares no {tokens} with the training split: are both the same language?")
+            why = (
+                f"`{name}` shares no {tokens} with the training split: are both the same language?"
+                if given is not None
+                else f"`{names[0]}` has too few items to split ({len(first)}): a part cut from it shares no {tokens} "
+                "with the rest. Give more items, or files for all splits."
+            )
+            raise InputError(why)
     dropped = [len(a) - len(b) for a, b in zip(splits, kept, strict=True)]
     return Corpus(vocabulary, *ids, dropped=dict(zip(SPLITS, dropped, strict=True)))
 
@@ -285,12 +291,8 @@ def _split(train: list[str], valid: Sequence[str] | None, test: Sequence[str] | 
 
 def as_text(ids: Iterable[Sequence[int]]) -> Text:
     """One batch of sequences of ids, which have their markers."""
-    return _padded([torch.tensor(sequence) for sequence in ids])
-
-
-def _padded(items: list[Tensor]) -> Text:
-    return Text(pad_sequence(items, batch_first=True, padding_value=PAD))
+    return Text(pad_sequence([torch.tensor(sequence) for sequence in ids], batch_first=True, padding_value=PAD))
 
 
 def _text(items: list[Tensor], ids: Tensor) -> Text:
-    return _padded([items[i] for i in ids.tolist()])
+    return Text(pad_sequence([items[i] for i in ids.tolist()], batch_first=True, padding_value=PAD))

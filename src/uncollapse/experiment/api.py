@@ -6,19 +6,23 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from uncollapse.bound import Source
 from uncollapse.data.batches import source
 from uncollapse.data.text import Vocabulary
 from uncollapse.errors import InputError
 from uncollapse.experiment import build, run
 from uncollapse.experiment.catalogue import compose
 from uncollapse.experiment.spec import identity, validated
-from uncollapse.experiment.trained import Trained
+from uncollapse.experiment.trained import MAX_LENGTH, Trained
+from uncollapse.randomness import seeded
 from uncollapse.training.checkpoints import Checkpoints
 from uncollapse.training.listeners import JSONLines, Listener
 from uncollapse.training.progress import progress as progress_on
@@ -46,10 +50,12 @@ def fit(
     The same call with the same `out` goes on from the last checkpoint.
 
     Arguments:
-        model: An `nn.Module` that returns a `Bound` and names its players, such as a `VAE`.
+        model: An `nn.Module` that returns a `Bound` from `(x, q=None, samples=1)` and names its players, such as
+            a `VAE`.
         train, valid: Tensors, arrays, map-style Datasets, or sized and indexable sources of batches.
         remedies: Names of the catalogue (`uncollapse remedies`).
-        out: The run's folder; in memory where it is None.
+        out: The run's folder; in memory where it is None. One that holds a run of another network, other data or
+            another batch size is refused.
         batch_size: Where the data is not batches already.
         max_epochs, learning_rate, patience: Shorthands for the settings of those names.
         seed: Of every random source in training. The model comes initialised.
@@ -59,13 +65,12 @@ def fit(
         device: Where to train.
 
     Raises:
-        InputError: for data, remedies or settings that cannot be used.
+        InputError: for a model, data, remedies or settings that cannot be used.
     """
-    players: Iterable[str] = model.players()  # pyright: ignore[reportCallIssue, reportAssignmentType]
-    given = {f"training.optimisers.{name}.learning_rate": learning_rate for name in players}
+    given = {f"training.optimisers.{name}.learning_rate": learning_rate for name in _players(model)}
     given |= {"training.max_epochs": max_epochs, "training.plateau.patience": patience}
     shorthands = {path: value for path, value in given.items() if value is not None}
-    overrides = [f"{path}={json.dumps(value)}" for path, value in {**shorthands, **(settings or {})}.items()]
+    overrides = [f"{path}={_written(path, value)}" for path, value in {**shorthands, **(settings or {})}.items()]
     spec = validated({**compose("vector", list(remedies), overrides), "seed": seed})
     sources, folder = (source(train, batch_size), source(valid, batch_size)), None if out is None else Path(out)
     trainer = build.trainer(
@@ -81,24 +86,47 @@ def fit(
         ],
         device=device,
     )
-    if folder:
-        mark, asked = fingerprint(train, sources[0]), {"remedies": list(remedies)}
-        run.open_folder(folder, spec.model_dump(mode="json"), identity(spec, mark), mark, asked)
-    trainer.fit()
+    with run.locked(folder) if folder else nullcontext():
+        if folder:
+            # Seeded, as a Dataset may draw at random: neither the mark nor the training may depend on what was drawn.
+            with seeded(seed, "fingerprint"):
+                mark, asked = fingerprint(model, *sources), {"remedies": list(remedies)}
+            run.open_folder(folder, spec.model_dump(mode="json"), identity(spec, mark), mark, asked)
+        trainer.fit()
     return Trained(model)
 
 
-def fingerprint(data: Any, batches: Any) -> str:
-    """The SHA-256 of a tensor's or array's bytes; of the number of batches and the first one for anything else."""
-    shown = [torch.as_tensor(data)] if isinstance(data, Tensor) or "__array__" in dir(data) else _tensors(batches[0])
-    digest = hashlib.sha256(str(len(batches)).encode())
-    for tensor in shown:
-        digest.update(str(tuple(tensor.shape)).encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+def fingerprint(model: nn.Module, *sources: Source) -> str:
+    """The SHA-256 of the names and shapes of a network's tensors and of every batch of some sources."""
+    shapes = {name: list(value.shape) for name, value in model.state_dict().items() if isinstance(value, Tensor)}
+    digest = hashlib.sha256(json.dumps(shapes, sort_keys=True).encode())
+    for batches in sources:
+        digest.update(f"{len(batches)} batches".encode())
+        for i in range(len(batches)):
+            x = batches[i]
+            for part in [x] if isinstance(x, Tensor) else x:
+                digest.update(f"{part.dtype}{tuple(part.shape)}".encode())
+                # As bytes, because numpy lacks some of torch's types.
+                digest.update(part.detach().cpu().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
-def _tensors(x: Any) -> Sequence[Tensor]:
-    return [x] if isinstance(x, Tensor) else x
+def _players(model: Any) -> Iterable[str]:
+    if "players" not in dir(model):
+        raise InputError(
+            f"`{type(model).__name__}` cannot be trained: it has no `players`, who step in turn. Give it a method "
+            "`players(self)` that names its networks, such as `return {'inference': self.encoder, 'generation': "
+            "self.decoder}`, or make a `VAE` of them."
+        )
+    return model.players()
+
+
+def _written(path: str, value: Any) -> str:
+    """A setting as JSON."""
+    try:
+        return json.dumps(value.item() if isinstance(value, np.generic | Tensor) else value)
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(f"`{path}` cannot be `{value!r}`: give a number, a text, or a list of them.") from None
 
 
 def load(path: str | Path, model: nn.Module | None = None) -> Trained:
@@ -113,11 +141,11 @@ def load(path: str | Path, model: nn.Module | None = None) -> Trained:
     """
     path = Path(path)
     spec = validated(run.read_spec(path))
-    words = None
+    words, longest = None, MAX_LENGTH
     if model is None:
         if spec.model is None:
             raise InputError(f"the run `{path}` is of someone's own network: call `load(path, model=...)` with it.")
-        words = Vocabulary(**run.read_json(path / run.VOCABULARY))
+        words, longest = _vocabulary(path / run.VOCABULARY)
         model = build.model(spec, len(words))
     checkpoints = Checkpoints(path / "checkpoints")
     if checkpoints.last() is None or (best := checkpoints.best()) is None:
@@ -126,4 +154,12 @@ def load(path: str | Path, model: nn.Module | None = None) -> Trained:
         model.load_state_dict(best.tensors)
     except RuntimeError as error:
         raise InputError(f"the weights of `{path}` do not fit the model: {' '.join(str(error).split())}") from None
-    return Trained(model.eval(), words)
+    return Trained(model.eval(), words, longest)
+
+
+def _vocabulary(path: Path) -> tuple[Vocabulary, int]:
+    """A run's vocabulary, and the most tokens that its model writes: its longest training item's, and `</s>`."""
+    match run.read_json(path):
+        case {"words": [str(), *_] as words, "tokens": str() as tokens, **rest}:
+            return Vocabulary(tuple(words), tokens), rest.get("longest", MAX_LENGTH - 1) + 1
+    raise InputError(f"`{path}` holds no vocabulary (`words` and `tokens`): train the run again, or restore the file.")

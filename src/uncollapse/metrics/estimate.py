@@ -39,8 +39,8 @@ class Estimate:
         return self.cap is not None and self.value >= SATURATED * self.cap
 
     def to_json(self) -> dict[str, Any]:
-        """The fields, with None for what is not finite."""
-        return {k: None if _unfit(v) else v for k, v in asdict(self).items()}
+        """The fields, with None for what is not finite, and whether it is saturated."""
+        return {**{k: None if _unfit(v) else v for k, v in asdict(self).items()}, "saturated": self.saturated}
 
     def __str__(self) -> str:
         # Two digits of the error are all that the figure knows.

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from uncollapse.bound import Batch, Bound, Source
+from uncollapse.bound import Bound
 from uncollapse.metrics import information, likelihood, units
 from uncollapse.metrics.estimate import Answer, Estimate, Unavailable
 from uncollapse.metrics.rows import Rows, collect
@@ -74,36 +74,42 @@ class Evaluation:
 
 def evaluate(
     model: Callable[..., Bound],
-    batches: Iterable[Batch] | Source,
+    data: Any,
     samples: int = 500,
     *,
     bound_samples: int = 10,
     mi_passes: int = 5,
     seed: int = 0,
     chunk: int | None = None,
+    batch_size: int = 256,
 ) -> Evaluation:
-    """Measures a model on batches, with the plain bound whatever it was trained with.
+    """Measures a model on data, with the plain bound whatever it was trained with.
 
     Arguments:
-        model: See `Model`; a plain function will do.
-        batches: Batches; one tensor is one batch.
+        model: See `Model`; a plain function with the signature `(x, q=None, samples=1)` will do, and is run in
+            the mode that its networks are in.
+        data: What `fit` takes: a tensor, an array, a NamedTuple of tensors, a map-style Dataset, or batches.
         samples: How many importance samples an item; 0 for none, and then no NLL.
         bound_samples: How many draws of the bound an item.
         mi_passes: How many draws an item for the mutual information.
         seed: Decides the noise; see `collect`.
         chunk: How many samples go through the decoder at a time; changes no figure.
+        batch_size: The items of a batch, where `data` is not batches already; changes `mi_published` alone.
+
+    Raises:
+        InputError: for a model, data or numbers that cannot be used.
     """
-    rows = collect(model, batches, samples, bound_samples, seed, chunk)
+    rows = collect(model, data, samples, bound_samples, seed, chunk, batch_size)
     found = None if rows.law is None else information.densities(rows.law, seed, mi_passes)
     mi = information.PATH if found is None else information.from_densities(found)
-    nll = likelihood.nll(rows)
+    published = information.mi_published(rows.law, rows.batch, seed)
     return Evaluation(
-        nll=nll,
+        nll=likelihood.nll(rows),
         neg_elbo=likelihood.neg_elbo(rows),
         distortion=likelihood.distortion(rows),
         kl=likelihood.kl(rows),
         mi=mi,
-        mi_published=information.mi_published(rows.law, rows.batch, seed),
+        mi_published=published,
         marginal_kl=information.PATH if found is None else information.marginal_kl(rows.rate, found),
         active_units=_NO_MEANS if rows.means is None else units.active_units(rows.means),
         perplexity=likelihood.perplexity(rows),
@@ -112,7 +118,7 @@ def evaluate(
         variance_of_means=None if rows.means is None else units.variance_of_means(rows.means),
         samples=samples,
         seed=seed,
-        warnings=tuple(_warnings(rows, mi)),
+        warnings=tuple(_warnings(rows, mi, published)),
         rows=rows,
     )
 
@@ -120,7 +126,7 @@ def evaluate(
 _NO_MEANS = Unavailable("the posterior's mean is not known")
 
 
-def _warnings(rows: Rows, mi: Answer) -> Iterable[str]:
+def _warnings(rows: Rows, mi: Answer, published: Answer) -> Iterable[str]:
     n = len(rows.items)
     if n < FEW:
         yield f"only {n} items: the standard errors themselves are uncertain."
@@ -134,6 +140,9 @@ def _warnings(rows: Rows, mi: Answer) -> Iterable[str]:
             f"the mutual information is a floor: {mi.value:.2f} nats of at most log {mi.n} = {mi.cap:.2f} is "
             f"too low by about {-(mi.bias or 0):.2g} nats or more. Take more items; do not rank models by it."
         )
+    if isinstance(published, Estimate) and published.saturated:
+        yield f"`mi_published` is at its cap, {published.cap:.2f}, the log of the batch size: read `mi` instead."
+    yield from rows.warnings
 
 
 def _numbers(values: Tensor) -> list[float | None]:

@@ -6,8 +6,7 @@ import importlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,12 +15,14 @@ import torch
 import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
-from uncollapse.bound import Batch, Bound, Source, move, size, symbols
+from uncollapse.bound import Batch, Bound, move, size, symbols
+from uncollapse.data.batches import numbered, source
 from uncollapse.distributions import operations
 from uncollapse.errors import InputError
+from uncollapse.metrics.subject import evaluating, home, networks, refuse_other_signatures
 from uncollapse.randomness import generator, seeded
 
 #: How many copies of an item, over all items of a batch, a decoder sees at a time.
@@ -30,6 +31,16 @@ SEQUENCES = 512
 #: Laws other than Gaussians are drawn in blocks of this many draws, so that fewer are a prefix of more.
 BLOCK = 16
 
+AS_IT_IS = (
+    "the model is a plain function, run in the mode its networks are in: dropout may be on. Pass the nn.Module, or "
+    "put its networks in evaluation mode (`.eval()`) yourself."
+)
+OWN_NOISE = (
+    "the model does not draw z from the `q` that it is given: its noise is its own, so the batching matters. Draw z "
+    "from `q` where it is not None."
+)
+
+SETTINGS = ("samples", "bound_samples", "seed", "warnings")
 TENSORS = ("items", "batch", "distortion", "kl", "log_evidence", "effective", "means", "symbols")
 
 
@@ -60,6 +71,8 @@ class Rows:
     bound_samples: int
     """How many draws of the bound."""
     seed: int
+    warnings: tuple[str, ...] = ()
+    """What the reader of the figures should know of how the model was run."""
 
     @property
     def rate(self) -> Tensor:
@@ -74,7 +87,7 @@ class Rows:
     def save(self, path: Path) -> None:
         """Writes one safetensors file, with what is not a tensor as JSON in its header."""
         tensors = {name: getattr(self, name) for name in TENSORS if getattr(self, name) is not None}
-        header: dict[str, Any] = {k: getattr(self, k) for k in ("samples", "bound_samples", "seed")}
+        header: dict[str, Any] = {k: getattr(self, k) for k in SETTINGS}
         if self.law is not None:
             header["law"] = _family(self.law)
             tensors |= {f"law.{name}": value for name, value in operations.parameters(self.law).items()}
@@ -92,46 +105,49 @@ class Rows:
             tensors = {name: file.get_tensor(name) for name in file.keys()}
         values = {k.removeprefix("law."): v for k, v in tensors.items() if k.startswith("law.")}
         law = _restore(header.pop("law", None), values)
+        header["warnings"] = tuple(header.get("warnings", ()))
         return cls(**{name: tensors.get(name) for name in TENSORS}, law=law, **header)
 
 
 def collect(
     model: Callable[..., Bound],
-    batches: Iterable[Batch] | Source,
+    data: Any,
     samples: int = 500,
     bound_samples: int = 10,
     seed: int = 0,
     chunk: int | None = None,
+    batch_size: int = 256,
 ) -> Rows:
     """Streams batches through a model, without gradient and in evaluation mode, into rows.
 
     The noise of an item is a function of the seed, its id and the sample's number, so that no figure depends
     on the batching, the chunks, or what else is measured. Ids are those that the source names
     (`batches.items`), else running numbers. Where the posterior depends on the path (`Bound.q` is None), the
-    model draws for itself under a seed for each batch, and the figures do depend on the batching.
+    model draws for itself under a seed for each pass, and the figures do depend on the batching.
 
     Arguments:
-        model: See `Model`; a plain function will do. Batches are moved to where a network is.
-        batches: Batches; one tensor, or one NamedTuple of tensors, is one batch.
+        model: See `Model`; a plain function with the signature `(x, q=None, samples=1)` will do, and is run
+            in the mode that its networks are in. Batches are moved to where a network is.
+        data: See `batches.source`.
         samples: How many importance samples K an item; 0 for none.
         bound_samples: How many draws of the bound an item.
         seed: Decides the noise.
         chunk: How many samples go through the decoder at a time; as many as make 512 items, if not given.
+        batch_size: The items of a batch, where `data` is not batches already.
 
     Raises:
-        InputError: where there is no batch, or `bound_samples` is below 1, or `samples` below 0.
+        InputError: for a model or data that cannot be used, `bound_samples` below 1, or `samples` below 0.
     """
     if samples < 0 or bound_samples < 1:
         raise InputError(
             f"cannot evaluate with samples={samples} and bound_samples={bound_samples}: give `samples` of at "
             "least 0 (0: no importance weights) and `bound_samples` of at least 1."
         )
-    plan = _Plan(model, samples, bound_samples, seed, chunk)
-    with torch.no_grad(), _evaluating(model):
-        parts = [_measure(plan, i, items, x) for i, (items, x) in enumerate(_numbered(batches))]
-    if not parts:
-        raise InputError("there is nothing to evaluate: the source gave no batch.")
-    return _join(plan, parts)
+    refuse_other_signatures(model)
+    plan = _Plan(model, samples, bound_samples, seed, chunk, [] if networks(model) is not None else [AS_IT_IS])
+    with torch.no_grad(), evaluating(model):
+        each = enumerate(numbered(source(data, batch_size)))
+        return _join(plan, [_measure(plan, i, items, x) for i, (items, x) in each])
 
 
 def draw(law: Any, seed: int, purpose: str, items: Sequence[int], count: int) -> Tensor:
@@ -165,10 +181,12 @@ class _Plan(NamedTuple):
     bound_samples: int
     seed: int
     chunk: int | None
+    warnings: list[str]
+    """Grows while the model runs."""
 
 
 def _measure(plan: _Plan, index: int, items: Tensor, x: Batch) -> Rows:
-    if (device := _home(plan.model)) is not None:
+    if (device := home(plan.model)) is not None:
         x = move(x, device)
     # A scope of its own, as the model draws a z that nobody uses: evaluation leaves training's noise alone.
     with seeded(plan.seed, "encode", index, device=_device(x)):
@@ -200,14 +218,22 @@ def _passes(
 ) -> Iterator[Bound]:
     """The bounds of `count` draws, a chunk at a time."""
     step = plan.chunk or max(1, SEQUENCES // size(x))
-    if q is None:
-        with seeded(plan.seed, purpose, index, device=_device(x)):
-            yield from [plan.model(x, samples=min(step, count - k)) for k in range(0, count, step)]
-    elif count:
-        # Without latent units all draws are the same one.
-        draws = draw(q, plan.seed, purpose, items.tolist(), count if q.event_shape.numel() else 1)
-        for z in draws.split(step):
-            yield plan.model(x, q=operations.fixed(q, z), samples=len(z))
+    if q is not None and not q.event_shape.numel():
+        count = min(count, 1)  # Without latent units all draws are the same one.
+    draws = draw(q, plan.seed, purpose, items.tolist(), count) if q is not None and count else None
+    for k in range(0, count, step):
+        z, number = None if draws is None else draws[k : k + step], min(step, count - k)
+        # Seeded also where z is given, for a plain function whose dropout nobody could turn off.
+        with seeded(plan.seed, purpose, index, k, device=_device(x)):
+            given = {} if z is None else {"q": operations.fixed(q, z)}
+            found = plan.model(x, **given, samples=number)
+        if z is not None and not _same(found.z, z) and OWN_NOISE not in plan.warnings:
+            plan.warnings.append(OWN_NOISE)
+        yield found
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a is b or (a.shape == b.shape and bool(a.isclose(b, equal_nan=True).all()))
 
 
 def _summary(log_weights: Tensor, samples: int) -> tuple[Tensor, Tensor]:
@@ -231,8 +257,8 @@ def _join(plan: _Plan, parts: list[Rows]) -> Rows:
     )
 
 
-def _settings(plan: _Plan) -> dict[str, int]:
-    return {"samples": plan.samples, "bound_samples": plan.bound_samples, "seed": plan.seed}
+def _settings(plan: _Plan) -> dict[str, Any]:
+    return {name: getattr(plan, name) for name in SETTINGS} | {"warnings": tuple(plan.warnings)}
 
 
 def _normal(random: torch.Generator, shape: Sequence[int]) -> Tensor:
@@ -252,42 +278,8 @@ def _on_host(law: Any) -> Distribution:
     return operations.rebuild(law, {k: v.detach().cpu() for k, v in operations.parameters(law).items()})
 
 
-def _home(model: Any) -> torch.device | None:
-    """Where a network lives, and its batches must be; None for what has no parameters."""
-    parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
-    return None if parameter is None else parameter.device
-
-
 def _device(x: Batch) -> torch.device:
     return (x if isinstance(x, Tensor) else x[0]).device
-
-
-def _numbered(batches: Any) -> Iterator[tuple[Tensor, Batch]]:
-    """Every batch with the ids of its items."""
-    if isinstance(batches, Tensor) or "_fields" in dir(batches):
-        batches = [batches]
-    named, first = (batches.items if "items" in dir(batches) else None), 0
-    each: Iterable[Batch] = batches if "__iter__" in dir(batches) else (batches[i] for i in range(len(batches)))
-    for i, x in enumerate(each):
-        yield (torch.arange(first, first + size(x)) if named is None else torch.as_tensor(named[i])), x
-        first += size(x)
-
-
-@contextmanager
-def _evaluating(model: Any) -> Iterator[None]:
-    """Every network of the model in evaluation mode within the block, and as it was after it."""
-    if isinstance(model, nn.Module):
-        roots = [model]
-    else:
-        roots = list(model.players().values()) if "players" in dir(model) else []
-    before = {module: module.training for root in roots for module in root.modules()}
-    try:
-        for root in roots:
-            root.eval()
-        yield
-    finally:
-        for module, training in before.items():
-            module.training = training
 
 
 def _family(law: Any) -> dict[str, Any]:

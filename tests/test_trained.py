@@ -1,0 +1,144 @@
+"""A trained model in use, and how it is loaded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, Independent, Normal
+from torch.utils.data import DataLoader, TensorDataset
+
+import uncollapse as uc
+from uncollapse import decoding
+from uncollapse.data.batches import Batched
+from uncollapse.data.text import Corpus, corpus_from_lines
+from uncollapse.experiment import trained
+from uncollapse.experiment.api import _vocabulary
+from uncollapse.experiment.trained import Trained
+from uncollapse.nets.lstm import LSTMDecoder, LSTMEncoder
+
+LINES = [f"{a} {b} {c}" for a in "ab" for b in "cd" for c in "ef"]
+
+
+class Decoder(nn.Linear):
+    def forward(self, z: Tensor, seen: Tensor) -> Distribution:  # pyright: ignore
+        return Independent(Normal(super().forward(z), 1.0), 1)
+
+
+def words() -> Corpus:
+    return corpus_from_lines(LINES, LINES, LINES)
+
+
+def text_model(**more: Any) -> Trained:
+    torch.manual_seed(2)
+    corpus = words()
+    size = len(corpus.vocabulary)
+    encoder = uc.Posterior(LSTMEncoder(size, 6, 8, 6), uc.gaussian, (3, 3))
+    return Trained(uc.VAE(encoder, LSTMDecoder(size, 6, 8, 3), uc.StandardNormal(3)), corpus.vocabulary, **more)
+
+
+def vector_model() -> Trained:
+    torch.manual_seed(2)
+    encoder = uc.Posterior(nn.Linear(5, 4), uc.gaussian, (2, 2))
+    return Trained(uc.VAE(encoder, Decoder(2, 5), uc.StandardNormal(2)))
+
+
+X = torch.randn(10, 5, generator=torch.Generator().manual_seed(1))
+SOURCES = {
+    "tensor": X,
+    "array": X.double().numpy(),
+    "Dataset": TensorDataset(X, torch.zeros(10)),
+    "list of batches": list(X.split(4)),
+    "batches out of order": Batched(X.__getitem__, list(torch.arange(9, -1, -1).split(3))),
+}
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_every_kind_of_source_is_encoded_in_the_order_of_its_items(kind: str) -> None:
+    model = vector_model()
+    torch.testing.assert_close(model.encode(SOURCES[kind], batch_size=3), model.model.encoder(X).mean)  # pyright: ignore
+
+
+def test_texts_are_encoded_like_their_batches() -> None:
+    model = text_model()
+    corpus = words()
+    expected = model.encode(corpus.batches("train", 3, "padded"))
+    torch.testing.assert_close(model.encode(LINES), expected)
+    torch.testing.assert_close(model.encode(tuple(LINES), batch_size=2), expected)
+
+
+def test_a_loader_is_not_encoded() -> None:
+    with pytest.raises(uc.InputError, match="give its dataset"):
+        vector_model().encode(DataLoader(TensorDataset(X)))
+
+
+def test_nothing_is_not_encoded() -> None:
+    with pytest.raises(uc.InputError, match="at least one batch"):
+        text_model().encode([])
+
+
+def test_the_mode_of_every_module_comes_back_even_after_an_error() -> None:
+    model = text_model()
+    model.model.train()
+    model.model.decoder.eval()  # pyright: ignore
+    modes = [module.training for module in model.model.modules()]
+    model.generate(2)
+    with pytest.raises(uc.InputError, match="at least 1"):
+        model.generate(0)
+    with pytest.raises(uc.InputError, match="way of decoding"):
+        model.generate(1, "greed")
+    assert [module.training for module in model.model.modules()] == modes
+
+
+@pytest.mark.parametrize("way", ["greedy", "sample", "beam"])
+def test_texts_are_decoded_in_blocks(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    model, sizes = text_model(max_length=5), []
+    whole = model.generate(7, way)
+    plain = getattr(decoding, way)
+
+    def counted(decoder: Any, z: Tensor, *more: Any) -> Any:
+        sizes.append(len(z))
+        return plain(decoder, z, *more)
+
+    monkeypatch.setattr(decoding, way, counted)
+    monkeypatch.setattr(trained, "_ITEMS", 3)
+    blocks = model.generate(7, way)
+    assert sizes == [3, 3, 1]
+    assert way == "sample" or blocks == whole
+
+
+def test_a_call_may_set_the_most_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, asked = text_model(max_length=4), []
+
+    def recorded(decoder: Any, z: Tensor, max_length: int, *more: Any) -> list[list[int]]:
+        asked.append(max_length)
+        return [[] for _ in z]
+
+    for way in ("greedy", "sample"):
+        monkeypatch.setattr(decoding, way, recorded)
+    for most in (None, 2):
+        model.generate(2, max_length=most)
+        model.reconstruct(LINES[:2], max_length=most)
+        model.interpolate(LINES[0], LINES[1], max_length=most)
+    assert asked == [4, 4, 4, 2, 2, 2]
+
+
+@pytest.mark.parametrize(("more", "most"), [({"longest": 150}, 151), ({}, trained.MAX_LENGTH)])
+def test_as_many_tokens_are_written_as_the_longest_training_item_has(
+    tmp_path: Path, more: dict[str, int], most: int
+) -> None:
+    (tmp_path / "vocabulary.json").write_text(json.dumps({"tokens": "words", "words": ["a", "b"], **more}))
+    vocabulary, found = _vocabulary(tmp_path / "vocabulary.json")
+    assert vocabulary.words == ("a", "b")
+    assert found == most
+
+
+@pytest.mark.parametrize("content", [{}, {"tokens": "words"}, [], {"tokens": "words", "words": 3}, {"words": [1]}])
+def test_a_file_without_a_vocabulary_is_refused(tmp_path: Path, content: Any) -> None:
+    (tmp_path / "vocabulary.json").write_text(json.dumps(content))
+    with pytest.raises(uc.InputError, match="holds no vocabulary"):
+        _vocabulary(tmp_path / "vocabulary.json")
