@@ -83,7 +83,7 @@ def report(folder: Path) -> None:
             if part.name.split("-")[0] == data and (folder / part.name / "cells").is_dir():
                 found = compare.collect(folder / part.name, SAMPLES)
                 rows += [{**row, "remedy": row["remedy"] + part.label} for row in found.rows if "error" not in row]
-        found = Comparison(rows)
+        found = Comparison(sorted(rows, key=lambda row: ("," in row["remedy"], _place(row["remedy"]), row["seed"])))
         print(f"\n## {data}\n")
         _markdown(found.table())
         print()
@@ -91,6 +91,10 @@ def report(folder: Path) -> None:
         hours = sum(row["cpu_seconds"]["value"] for row in rows) / 3600
         print(f"\nProcessor time of training: {hours:.1f} core-hours over {len(rows)} runs.")
     _gap(folder / "snli")
+
+
+def _place(remedy: str) -> int:
+    return REMEDIES.index(remedy.split(",")[0])
 
 
 def _gap(folder: Path) -> None:

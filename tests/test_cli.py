@@ -124,7 +124,7 @@ def test_fit_prints_figures_a_verdict_and_what_to_do_next(
     assert "\ncollapsed: 0 of 2 units active" in out
     assert "--with aggressive," in out
     assert f"uncollapse generate {tmp_path / 'run'}" in out
-    assert progress.count("training  epoch") == 2
+    assert progress.count("left epoch") == 2
 
 
 @pytest.mark.parametrize(

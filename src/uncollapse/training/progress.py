@@ -10,7 +10,7 @@ from uncollapse.training.listeners import Listener, Moment
 
 def progress(label: str, stream: TextIO) -> Listener:
     """A bar where the stream is a terminal, else a line an epoch."""
-    return Bar(label) if stream.isatty() else Lines(label, stream)
+    return Bar() if stream.isatty() else Lines(label, stream)
 
 
 class Clock:
@@ -46,13 +46,13 @@ def describe(moment: Moment, clock: Clock) -> str:
     values = clock.values
     if "neg_elbo" in values:
         parts += [f"−ELBO {values['neg_elbo']['value']:.2f}", f"KL {values['kl']['value']:.2f}"]
-        parts += [f"MI {values['mi']['value']:.2f}"] if "value" in values["mi"] else []
+        parts += [f"MI {round(values['mi']['value'], 2) + 0.0:.2f}"] if "value" in values["mi"] else []
     elif "loss" in values:
         parts += [f"loss {values['loss']:.2f}", f"rate {values['rate']:.2f}"] if "rate" in values else []
     if values.get("descents", 1) > 1:
-        parts.append(f"{values['descents'] - 1:.0f} inner steps")
-    parts += [f"{clock.symbols:,.0f} tokens/s"] if clock.symbols else []
-    return "  ".join(parts)
+        parts.append(f"{values['descents'] - 1:.0f} inner")
+    parts += [f"{clock.symbols:,.0f} tok/s"] if clock.symbols else []
+    return " ".join(parts)
 
 
 def duration(seconds: float) -> str:
@@ -73,26 +73,28 @@ class Lines:
     def __call__(self, moment: Moment) -> None:
         self.clock.hear(moment)
         if moment.kind == "epoch":
-            left = f"  at most {duration(self.clock.left(moment.step))} left"
-            print(f"{self.label}  {describe(moment, self.clock)}{left}", file=self.stream, flush=True)
+            left = f"≤ {duration(self.clock.left(moment.step))} left"
+            print(self.label, left, describe(moment, self.clock), file=self.stream, flush=True)
 
 
 class Bar:
     """A bar with the state of the run and the time left."""
 
-    def __init__(self, label: str) -> None:
+    def __init__(self) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn
 
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"))
+        # All of it fits 80 columns; where there are fewer, the end is cut and not the time left.
+        columns = (BarColumn(bar_width=6), TextColumn("{task.description}"))
         self.bar = Progress(*columns, console=Console(stderr=True), refresh_per_second=4)
-        self.task, self.clock = self.bar.add_task(label, total=None, state=""), Clock()
+        self.task, self.clock = self.bar.add_task("", total=None), Clock()
 
     def __call__(self, moment: Moment) -> None:
         self.clock.hear(moment)
         if moment.kind == "start":
             self.bar.start()
-        state = f"{describe(moment, self.clock)}  at most {duration(self.clock.left(moment.step))} left"
-        self.bar.update(self.task, total=self.clock.total, completed=moment.step, state=state)
+        left = f"≤ {duration(self.clock.left(moment.step))} left"
+        state = f"{left} {describe(moment, self.clock)}"
+        self.bar.update(self.task, total=self.clock.total, completed=moment.step, description=state)
         if moment.kind == "end":
             self.bar.stop()
