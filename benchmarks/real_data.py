@@ -1,9 +1,11 @@
 """Aggressive training and its rivals on real text and on the synthetic set: runs, resumes and reports.
 
     python benchmarks/real_data.py run FOLDER --data SNLI_FOLDER [--jobs 2] [--seeds 3]
-    python benchmarks/real_data.py report FOLDER > docs/results/real-data-tables.md
+    python benchmarks/real_data.py report FOLDER --keep docs/results/real-data
 
-Every comparison can be stopped and goes on where it was. The report prints markdown from what is there.
+The report prints the tables in markdown from what is there, and keeps the figures behind them as JSON.
+
+Every comparison can be stopped and goes on where it was.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import NamedTuple
 
 from uncollapse.experiment import compare
 from uncollapse.experiment.execute import judge
-from uncollapse.experiment.run import epochs
+from uncollapse.experiment.run import epochs, write_json
 from uncollapse.experiment.summary import Comparison
 from uncollapse.metrics.rows import Rows
 
@@ -75,8 +77,9 @@ def run(folder: Path, data: Path, jobs: int, seeds: int) -> None:
         judge(cell, samples=MANY, items=FEW)
 
 
-def report(folder: Path) -> None:
-    """Prints the tables of both data sets in markdown, with their controls."""
+def report(folder: Path, keep: Path) -> None:
+    """Prints the tables of both data sets in markdown, with their controls, and keeps their figures."""
+    keep.mkdir(parents=True, exist_ok=True)
     for data in ("snli", "synthetic"):
         rows = []
         for part in parts(folder, Path()):
@@ -88,6 +91,7 @@ def report(folder: Path) -> None:
         _markdown(found.table())
         print()
         _markdown(found.differences())
+        write_json(keep / f"{data}.json", found.to_json())
         hours = sum(row["cpu_seconds"]["value"] for row in rows) / 3600
         print(f"\nProcessor time of training: {hours:.1f} core-hours over {len(rows)} runs.")
     _gap(folder / "snli")
@@ -120,10 +124,11 @@ if __name__ == "__main__":
     parser.add_argument("what", choices=["run", "report"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--data", type=Path, help="the folder with snli_18k.{train,valid,test}.txt.gz")
+    parser.add_argument("--keep", type=Path, default=Path("docs/results/real-data"))
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=3)
     given = parser.parse_args()
     if given.what == "report":
-        report(given.folder)
+        report(given.folder, given.keep)
     else:
         run(given.folder, given.data.resolve(), given.jobs, given.seeds)

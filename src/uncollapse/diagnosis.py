@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from uncollapse.metrics.estimate import Estimate
+from uncollapse.metrics.estimate import Estimate, Unavailable
 from uncollapse.metrics.evaluation import Evaluation
 
 #: Below this many nats z tells practically nothing about x, whatever the units' variances are.
@@ -16,9 +16,13 @@ def verdict(figures: Evaluation) -> str:
     of the units are active. The active units depend on the scale of the latent space; the mutual information does not.
     """
     units, mi = figures.active_units, figures.mi
-    if not isinstance(units, Estimate) or not isinstance(mi, Estimate):
-        return f"unknown: {units.reason if not isinstance(units, Estimate) else mi.reason}"  # pyright: ignore[reportAttributeAccessIssue]
-    facts = f"{units.value:.0f} of {units.cap:.0f} units active, MI {mi.value:.2f} nats"
+    for answer in (units, mi):
+        if isinstance(answer, Unavailable):
+            return f"unknown: {answer.reason}"
+    assert isinstance(units, Estimate)
+    assert isinstance(mi, Estimate)
+    # + 0.0: no minus zero.
+    facts = f"{units.value:.0f} of {units.cap:.0f} units active, MI {round(mi.value, 2) + 0.0:.2f} nats"
     if units.value == 0 or mi.value < NEGLIGIBLE:
         return f"collapsed: {facts}"
     if units.value < (units.cap or 0) / 2:
