@@ -20,7 +20,7 @@ from uncollapse.data.text import Vocabulary
 from uncollapse.errors import InputError
 from uncollapse.experiment import build, run
 from uncollapse.experiment.catalogue import compose
-from uncollapse.experiment.spec import identity, validated
+from uncollapse.experiment.spec import Spec, identity, validated
 from uncollapse.experiment.trained import MAX_LENGTH, Trained
 from uncollapse.randomness import seeded
 from uncollapse.training.checkpoints import Checkpoints
@@ -67,11 +67,9 @@ def fit(
     Raises:
         InputError: for a model, data, remedies or settings that cannot be used.
     """
-    given = {f"training.optimisers.{name}.learning_rate": learning_rate for name in _players(model)}
-    given |= {"training.max_epochs": max_epochs, "training.plateau.patience": patience}
-    shorthands = {path: value for path, value in given.items() if value is not None}
-    overrides = [f"{path}={_written(path, value)}" for path, value in {**shorthands, **(settings or {})}.items()]
-    spec = validated({**compose("vector", list(remedies), overrides), "seed": seed})
+    shorthands = {f"training.optimisers.{name}.learning_rate": learning_rate for name in _players(model)}
+    shorthands |= {"training.max_epochs": max_epochs, "training.plateau.patience": patience}
+    spec = _spec(remedies, {k: v for k, v in shorthands.items() if v is not None} | dict(settings or {}), seed)
     sources, folder = (source(train, batch_size), source(valid, batch_size)), None if out is None else Path(out)
     trainer = build.trainer(
         spec.training,
@@ -88,12 +86,21 @@ def fit(
     )
     with run.locked(folder) if folder else nullcontext():
         if folder:
-            # Seeded, as a Dataset may draw at random: neither the mark nor the training may depend on what was drawn.
-            with seeded(seed, "fingerprint"):
-                mark, asked = fingerprint(model, *sources), {"remedies": list(remedies)}
-            run.open_folder(folder, spec.model_dump(mode="json"), identity(spec, mark), mark, asked)
+            _open(folder, spec, model, sources, {"remedies": list(remedies)})
         trainer.fit()
     return Trained(model)
+
+
+def _spec(remedies: Sequence[str], settings: Mapping[str, Any], seed: int) -> Spec:
+    overrides = [f"{path}={_written(path, value)}" for path, value in settings.items()]
+    return validated({**compose("vector", list(remedies), overrides), "seed": seed})
+
+
+def _open(folder: Path, spec: Spec, model: nn.Module, sources: Sequence[Source], asked: Mapping[str, Any]) -> None:
+    # Seeded, as a Dataset may draw at random: neither the mark nor the training may depend on what was drawn.
+    with seeded(spec.seed, "fingerprint"):
+        mark = fingerprint(model, *sources)
+    run.open_folder(folder, spec.model_dump(mode="json"), identity(spec, mark), mark, asked)
 
 
 def fingerprint(model: nn.Module, *sources: Source) -> str:
