@@ -68,12 +68,6 @@ def test_characters_are_joined_without_blanks() -> None:
     assert vocabulary.decode(vocabulary.encode("c ab")) == "c ab"
 
 
-def test_a_vocabulary_survives_json() -> None:
-    vocabulary = Vocabulary.of(['ö "quoted" \\'], tokens="characters")
-
-    assert Vocabulary.from_json(vocabulary.to_json()) == vocabulary
-
-
 @pytest.mark.parametrize("words", [("a", "a"), ("a", "<s>")])
 def test_a_vocabulary_of_repeated_or_reserved_types_is_refused(words: tuple[str, ...]) -> None:
     with pytest.raises(InputError, match="every type once"):

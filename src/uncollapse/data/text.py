@@ -120,11 +120,6 @@ class Vocabulary:
         """The vocabulary as one JSON object."""
         return json.dumps({"tokens": self.tokens, "words": self.words}, ensure_ascii=False)
 
-    @classmethod
-    def from_json(cls, text: str) -> Vocabulary:
-        """The vocabulary that `to_json` wrote."""
-        return cls(**json.loads(text))
-
 
 def read_lines(path: str | Path, labels: bool = False) -> list[str]:
     """The items of a UTF-8 text file, one a line, without empty lines; gzip where its name ends in .gz.
