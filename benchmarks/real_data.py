@@ -66,15 +66,14 @@ def _as_long(folder: Path) -> list[str]:
 
 
 def run(folder: Path, data: Path, jobs: int, seeds: int) -> None:
-    """Runs every comparison, one seed of all before the next, so that what is there early is balanced."""
-    for seed in range(seeds):
-        for part in parts(folder, data):
-            if not part.label.endswith("long"):
-                compare.run(part.fit, part.remedies, [seed], folder / part.name, jobs=jobs, samples=SAMPLES)
-    for part in parts(folder, data):  # The long controls, now that the times are known.
-        compare.run(part.fit, part.remedies, range(seeds), folder / part.name, jobs=jobs, samples=SAMPLES)
-    for cell in sorted((folder / "snli" / "cells").glob("*-seed?")):
-        judge(cell, samples=MANY, items=FEW)
+    """Runs every comparison: the main ones seed by seed, then the controls likewise, now that the times are known."""
+    for main in (True, False):
+        for seed in range(seeds):
+            for part in parts(folder, data):
+                if (not part.label) == main:
+                    compare.run(part.fit, part.remedies, [seed], folder / part.name, jobs=jobs, samples=SAMPLES)
+        for cell in sorted((folder / "snli" / "cells").glob("*-seed?")) if main else ():
+            judge(cell, samples=MANY, items=FEW)
 
 
 def report(folder: Path, keep: Path) -> None:
