@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from math import nan
 from pathlib import Path
-from typing import NamedTuple
+from statistics import mean, stdev
+from typing import Any, NamedTuple
 
 from uncollapse.experiment import compare
 from uncollapse.experiment.execute import judge
-from uncollapse.experiment.run import epochs, write_json
-from uncollapse.experiment.summary import Comparison
+from uncollapse.experiment.run import epochs, read_json, write_json
+from uncollapse.experiment.summary import FIGURES, Comparison, Difference
 from uncollapse.metrics.rows import Rows
 
 REMEDIES = ["plain", "beta", "anneal", "slow-anneal", "aggressive", "aggressive+anneal"]
@@ -27,6 +29,8 @@ PLAYERS = ("inference", "generation")
 ADAM = ["model.initialisation=torch"]
 ADAM += [f"training.optimisers.{p}.{k}" for p in PLAYERS for k in ("kind=adam", "learning_rate=1e-3")]
 SAMPLES, MANY, FEW = 50, 500, 100
+KEPT = ("remedy", "seed", *FIGURES, "seconds", "cpu_seconds", "verdict", "warnings")
+Row = dict[str, Any]
 
 
 class Part(NamedTuple):
@@ -73,23 +77,54 @@ def run(folder: Path, data: Path, jobs: int, seeds: int) -> None:
 
 
 def report(folder: Path, keep: Path) -> None:
-    """Prints the tables of both data sets in markdown, with their controls, and keeps their figures."""
+    """Prints the tables of both data sets in markdown, with their controls, and keeps their figures.
+
+    Figures kept before stand for the cells that are not in the folder: a cell is a function of its spec and seed.
+    """
     keep.mkdir(parents=True, exist_ok=True)
     for data in ("snli", "synthetic"):
-        rows = []
-        for part in parts(folder, Path()):
-            if part.name.split("-")[0] == data and (folder / part.name / "cells").is_dir():
-                found = compare.collect(folder / part.name, SAMPLES)
-                rows += [{**row, "remedy": row["remedy"] + part.label} for row in found.rows if "error" not in row]
-        found = Comparison(sorted(rows, key=lambda row: ("," in row["remedy"], _place(row["remedy"]), row["seed"])))
+        here, kept = _rows(folder, data), keep / f"{data}.json"
+        cells = {(row["remedy"], row["seed"]) for row in here}
+        before = read_json(kept) if kept.is_file() else {"rows": [], "differences": {}}
+        rows = _ordered(here + [row for row in before["rows"] if (row["remedy"], row["seed"]) not in cells])
+        paired = {**before["differences"], **Comparison(_ordered(here)).to_json()["differences"]}
         print(f"\n## {data}\n")
-        _markdown(found.table())
+        _markdown(Comparison(rows).table())
         print()
-        _markdown(found.differences())
-        write_json(keep / f"{data}.json", found.to_json())
+        _markdown(_differences(rows, paired))
+        write_json(kept, {"rows": [{k: row[k] for k in KEPT if k in row} for row in rows], "differences": paired})
         hours = sum(row["cpu_seconds"]["value"] for row in rows) / 3600
         print(f"\nProcessor time of training: {hours:.1f} core-hours over {len(rows)} runs.")
     _gap(folder / "snli")
+
+
+def _rows(folder: Path, data: str) -> list[Row]:
+    """The finished cells of a data set, the controls labelled."""
+    rows = []
+    for part in parts(folder, Path()):
+        if part.name.split("-")[0] == data and (folder / part.name / "cells").is_dir():
+            found = compare.collect(folder / part.name, SAMPLES)
+            rows += [{**row, "remedy": row["remedy"] + part.label} for row in found.rows if "error" not in row]
+    return rows
+
+
+def _ordered(rows: list[Row]) -> list[Row]:
+    return sorted(rows, key=lambda row: ("," in row["remedy"], _place(row["remedy"]), row["remedy"], row["seed"]))
+
+
+def _differences(rows: list[Row], paired: dict[str, Any]) -> list[list[str]]:
+    """Paired differences to plain over all seeds; the error over items is of the seeds that were at hand together."""
+    cells = {(row["remedy"], row["seed"]): row for row in rows}
+    table = [["remedy − plain", "NLL", "−ELBO"]]
+    for remedy in dict.fromkeys(row["remedy"] for row in rows if row["remedy"] != "plain"):
+        line = [remedy]
+        for figure in ("nll", "neg_elbo"):
+            pairs = [(cells[r, s], cells["plain", s]) for r, s in cells if r == remedy and ("plain", s) in cells]
+            values = [one[figure]["value"] - plain[figure]["value"] for one, plain in pairs]
+            seeds = stdev(values) / len(values) ** 0.5 if len(values) > 1 else nan
+            line.append(str(Difference(mean(values), paired[remedy][figure]["over_items"], seeds, len(values))))
+        table.append(line)
+    return table
 
 
 def _place(remedy: str) -> int:
