@@ -142,3 +142,18 @@ def test_a_file_without_a_vocabulary_is_refused(tmp_path: Path, content: Any) ->
     (tmp_path / "vocabulary.json").write_text(json.dumps(content))
     with pytest.raises(uc.InputError, match="holds no vocabulary"):
         _vocabulary(tmp_path / "vocabulary.json")
+
+
+@pytest.mark.parametrize("lines", [["zebra"], ["", " "], ["zebra zoo", "lion"]])
+def test_a_text_without_a_known_word_is_refused(lines: list[str]) -> None:
+    model = text_model(max_length=5)
+    with pytest.raises(uc.InputError, match="words that the model knows, such as"):
+        model.encode(lines)
+
+
+def test_each_end_of_a_line_between_sentences_needs_a_known_word() -> None:
+    model = text_model(max_length=5)
+    known = model.vocabulary.words[0]  # pyright: ignore[reportOptionalMemberAccess]
+    assert len(model.encode([known, "zebra"])) == 2
+    with pytest.raises(uc.InputError, match="`zebra` holds none"):
+        model.interpolate(known, "zebra")

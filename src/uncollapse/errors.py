@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -12,6 +13,25 @@ class InputError(ValueError):
 
 class TrainingError(RuntimeError):
     """Training cannot go on (a loss that is not finite); the command line exits with status 3."""
+
+
+#: What to do about what the system says of a file.
+_CURES = {
+    errno.ENOENT: "check the path",
+    errno.EISDIR: "give a file",
+    errno.ENOTDIR: "give a path through folders only",
+    errno.EACCES: "get the permission, or give another",
+    errno.EPERM: "get the permission, or give another",
+    errno.EROFS: "give one that can be written",
+    errno.ENOSPC: "make room, or give another disk",
+    errno.EDQUOT: "make room, or give another disk",
+    errno.ENAMETOOLONG: "give a shorter name",
+}
+
+
+def because(error: OSError) -> str:
+    """What the system says of a file, and what to do about it."""
+    return f"{error.strerror or error}; {_CURES.get(error.errno or 0, 'give another')}"
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> InputError:

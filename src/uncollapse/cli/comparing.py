@@ -6,17 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
-from cyclopts.validators import Number
 
 from uncollapse.cli import show
-from uncollapse.cli.fitting import Items, Samples, Seed
-from uncollapse.cli.options import Kind, Options, title
-from uncollapse.errors import TrainingError
+from uncollapse.cli.options import Kind, Options, check_device, title
+from uncollapse.cli.values import Items, Jobs, Place, Samples, Seed, Seeds
+from uncollapse.errors import InputError, TrainingError
 
 if TYPE_CHECKING:
     from uncollapse.experiment.summary import Comparison
 
-Positive = Annotated[int, Parameter(validator=Number(gte=1))]
 DEMO = ("plain", "anneal", "aggressive")
 ENDS = ("returns a list of all names in the module", "this method is called when an error occurs")
 INTRODUCTION = """\
@@ -32,11 +30,11 @@ def compare(
     *,
     options: Options = Options(),  # noqa: B008 - frozen
     remedies: str = "plain,anneal,aggressive,aggressive+anneal",
-    seeds: Positive = 5,
-    jobs: Positive = 2,
-    out: Path,
+    seeds: Seeds = 5,
+    jobs: Jobs = 2,
+    out: Place,
     samples: Samples = 500,
-    items: Items = None,
+    items: Items | None = None,
     json: bool = False,
 ) -> None:
     """Train with several remedies from several seeds, each in a process of its own, and compare them.
@@ -66,7 +64,7 @@ def compare(
 def demo(
     *,
     seed: Seed = 0,
-    out: Path = Path("runs/demo"),
+    out: Place = Path("runs/demo"),
     overrides: Annotated[tuple[str, ...], Parameter(name="--set", show_default=False)] = (),
     samples: Samples = 100,
     json: bool = False,
@@ -83,9 +81,8 @@ def demo(
     from uncollapse.experiment.catalogue import recipes
     from uncollapse.experiment.summary import Comparison
 
-    if not json:
-        print(INTRODUCTION.format(seed=seed, departs=recipes()["demo"].departs), flush=True)
-    found = _run("stdlib", Options(overrides=overrides), list(DEMO), [seed], out, 2, samples, None)
+    said = "" if json else INTRODUCTION.format(seed=seed, departs=recipes()["demo"].departs)
+    found = _run("stdlib", Options(overrides=overrides), list(DEMO), [seed], out, 2, samples, None, said)
     shown = Comparison([row for row in found.rows if row["seed"] == seed])
     if json:
         show.document(shown.to_json())
@@ -105,13 +102,20 @@ def _run(
     jobs: int,
     samples: int,
     items: int | None,
+    introduction: str = "",
 ) -> Comparison:
     specs = [options.spec(data, [name], seeds[0]) for name in names]
     from uncollapse.experiment import build, compare
 
-    # A file that is bad, or has changed, is said once, not by every cell.
-    mark = build.corpus(specs[0]).fingerprint if data == "text" else None
+    # What is bad, or has changed, is said once, not by every cell.
+    check_device(options.device)
+    corpus = build.corpus(specs[0]) if data == "text" else None
+    for spec in specs:
+        build.check_memory(spec, len(corpus.vocabulary) if corpus else 1)
+    mark = corpus.fingerprint if corpus else None
     how: dict[str, Any] = {"jobs": jobs, "samples": samples, "items": items, "data": mark}
+    if introduction:
+        print(introduction, flush=True)
     with show.cells() as shown:
         return compare.run(options.arguments(data), names, seeds, out, **how, show=shown)
 
@@ -136,7 +140,11 @@ def _speak(folder: Path, seed: int) -> None:
     print("\nSentences from the prior of the model with aggressive training:")
     print(*(f"  {text}" for text in trained.generate(5, "sample", temperature=0.7, seed=seed)), sep="\n")
     print(f'\nOn the line from "{ENDS[0]}" to "{ENDS[1]}":')
-    print(*(f"  {text}" for text in trained.interpolate(*ENDS, steps=5)), sep="\n")
+    try:
+        texts = trained.interpolate(*ENDS, steps=5)
+    except InputError as error:  # With a `--set` that leaves few words.
+        texts = [f"nothing: {error}"]
+    print(*(f"  {text}" for text in texts), sep="\n")
 
 
 def _complain(found: Comparison, names: list[str], seeds: list[int], out: Path) -> None:

@@ -8,19 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
-from cyclopts.validators import Number
 
 from uncollapse.cli import show
-from uncollapse.cli.options import Kind, Options, title
+from uncollapse.cli.options import Kind, Options, check_device, title
+from uncollapse.cli.values import Items, Place, Samples, Seed
 from uncollapse.errors import InputError
 
 if TYPE_CHECKING:
     from uncollapse.metrics.evaluation import Evaluation
     from uncollapse.training.listeners import Listener, Moment
-
-Samples = Annotated[int, Parameter(validator=Number(gte=0))]
-Items = Annotated[int | None, Parameter(validator=Number(gte=1))]
-Seed = Annotated[int, Parameter(validator=Number(gte=0))]
 
 
 def fit(
@@ -30,9 +26,9 @@ def fit(
     options: Options = Options(),  # noqa: B008 - frozen
     remedies: Annotated[tuple[str, ...], Parameter(name="--with", show_default=False)] = (),
     seed: Seed = 0,
-    out: Path | None = None,
+    out: Place | None = None,
     samples: Samples = 500,
-    items: Items = None,
+    items: Items | None = None,
     quiet: bool = False,
     json: bool = False,
     tensorboard: bool = False,
@@ -55,7 +51,7 @@ def fit(
     folder = out or Path("runs") / f"{recipe}-{names}-seed{spec.seed}"
     from uncollapse.experiment import execute
 
-    _check(options.device)
+    check_device(options.device)
     extra = [_tensorboard(folder)] if tensorboard else []
     with show.training(quiet) as shown:
         execute.train(spec, folder, {"recipe": recipe, "remedy": names}, [*shown, *extra], options.device)
@@ -66,12 +62,12 @@ def fit(
 
 
 def evaluate(
-    run: Path,
+    run: Place,
     /,
     *,
     split: Literal["train", "valid", "test"] = "test",
     samples: Samples = 500,
-    items: Items = None,
+    items: Items | None = None,
     seed: Seed = 0,
     json: bool = False,
 ) -> None:
@@ -120,16 +116,6 @@ def _instead(used: set[str]) -> list[str]:
         "the same command with more epochs, --set training.max_epochs=N, and another --out",
         "uncollapse compare, with the same data and options, to see what each remedy does to them",
     ]
-
-
-def _check(device: str) -> None:
-    """Refuses a device that is not there before a folder is made for the run."""
-    import torch
-
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"cannot use the device `{device}`: {str(error).splitlines()[0]}") from None
 
 
 def _tensorboard(folder: Path) -> Listener:

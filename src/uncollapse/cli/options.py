@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from cyclopts import Parameter
 
+from uncollapse.cli.values import Place
 from uncollapse.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,9 +36,9 @@ class Options:
         device: Where to train, such as cpu or cuda.
     """
 
-    train: Path | None = None
-    valid: Path | None = None
-    test: Path | None = None
+    train: Place | None = None
+    valid: Place | None = None
+    test: Place | None = None
     labels: bool = False
     characters: bool = False
     recipe: str | None = None
@@ -102,6 +103,23 @@ def _resolved(data: Any) -> Any:
         raise InputError("`text` needs a text to train on: give `--train FILE`, one item a line.")
     paths = {name: data[name] for name in FILES if isinstance(data.get(name), str)}
     return {**data, **{name: str(Path(path).resolve()) for name, path in paths.items()}}
+
+
+def check_device(device: str) -> None:
+    """Refuses a device that is not there, before a folder is made for a run.
+
+    Raises:
+        InputError: one line that names the devices that are there.
+    """
+    import torch
+
+    try:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError) as error:
+        there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        there += ["mps"] * torch.backends.mps.is_available()
+        why = str(error).splitlines()[0].split(". ")[0]
+        raise InputError(f"cannot use the device `{device}`: {why}. There is: {', '.join(there)}.") from None
 
 
 def title(remedies: Sequence[str]) -> str:

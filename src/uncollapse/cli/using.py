@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from cyclopts import Parameter
-from cyclopts.validators import Number
 
 from uncollapse.cli import show
-from uncollapse.cli.fitting import Seed
+from uncollapse.cli.values import Length, Place, Seed, Steps, Temperature, Texts, Width
+from uncollapse.errors import InputError, because
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Decode: TypeAlias = Literal["greedy", "beam", "sample"]
-Length = Annotated[int | None, Parameter(validator=Number(gte=1))]
+#: What a file of one NumPy array begins with.
+_ARRAY = b"\x93NUMPY"
 
 
 def generate(
-    run: Path,
+    run: Place,
     /,
     *,
-    number: Annotated[int, Parameter(name=["--number", "-n"])] = 20,
+    number: Annotated[Texts, Parameter(name=["--number", "-n"])] = 20,
     decode: Decode = "sample",
-    temperature: Annotated[float, Parameter(validator=Number(gte=0.01, lte=100))] = 1.0,
-    width: int = 5,
-    max_length: Length = None,
+    temperature: Temperature | None = None,
+    width: Width | None = None,
+    max_length: Length | None = None,
     seed: Seed = 0,
     json: bool = False,
 ) -> None:
@@ -33,27 +37,28 @@ def generate(
         run: The run's folder.
         number: How many.
         decode: How tokens are chosen: the most probable one, by beam search, or a draw.
-        temperature: Of `sample`; below 1 it prefers the probable.
-        width: Of `beam`.
+        temperature: Of `sample`, 1 where it is not given; below 1 it prefers the probable.
+        width: Of `beam`, 5 where it is not given.
         max_length: The most tokens of a text; as many as the longest training item has where it is not given.
         seed: Of every draw.
         json: Print them as JSON.
     """
+    _check_ways(decode, temperature=temperature, width=width)
     from uncollapse.experiment.api import load
 
-    texts = load(run).generate(number, decode, temperature, width, seed, max_length=max_length)
+    texts = load(run).generate(number, decode, temperature or 1.0, width or 5, seed, max_length=max_length)
     _print(texts, json)
 
 
 def reconstruct(
-    run: Path,
-    file: Path,
+    run: Place,
+    file: Place,
     /,
     *,
     decode: Decode = "greedy",
     sample: bool = False,
-    width: int = 5,
-    max_length: Length = None,
+    width: Width | None = None,
+    max_length: Length | None = None,
     labels: bool = False,
     seed: Seed = 0,
     json: bool = False,
@@ -65,30 +70,31 @@ def reconstruct(
         file: The text, one item a line.
         decode: How tokens are chosen: the most probable one, by beam search, or a draw.
         sample: From a draw of the posterior instead of its mean.
-        width: Of `beam`.
+        width: Of `beam`, 5 where it is not given.
         max_length: The most tokens of a text; as many as the longest training item has where it is not given.
         labels: A label and a tab precede every item.
         seed: Of every draw.
         json: Print them as JSON.
     """
+    _check_ways(decode, width=width)
     from uncollapse.data.text import read_lines
     from uncollapse.experiment.api import load
 
     trained = load(run)
     lines = read_lines(file, labels)
-    _print(trained.reconstruct(lines, decode, sample, width, seed, max_length=max_length), json)
+    _print(trained.reconstruct(lines, decode, sample, width or 5, seed, max_length=max_length), json)
 
 
 def interpolate(
-    run: Path,
+    run: Place,
     first: str,
     second: str,
     /,
     *,
-    steps: int = 5,
+    steps: Steps = 5,
     decode: Decode = "greedy",
-    width: int = 5,
-    max_length: Length = None,
+    width: Width | None = None,
+    max_length: Length | None = None,
     seed: Seed = 0,
     json: bool = False,
 ) -> None:
@@ -100,23 +106,24 @@ def interpolate(
         second: Another one.
         steps: How many texts, both ends included.
         decode: How tokens are chosen: the most probable one, by beam search, or a draw.
-        width: Of `beam`.
+        width: Of `beam`, 5 where it is not given.
         max_length: The most tokens of a text; as many as the longest training item has where it is not given.
         seed: Of every draw.
         json: Print them as JSON.
     """
+    _check_ways(decode, width=width)
     from uncollapse.experiment.api import load
 
-    texts = load(run).interpolate(first, second, steps, decode, width, seed, max_length=max_length)
+    texts = load(run).interpolate(first, second, steps, decode, width or 5, seed, max_length=max_length)
     _print(texts, json)
 
 
 def encode(
-    run: Path,
-    file: Path,
+    run: Place,
+    file: Place,
     /,
     *,
-    out: Annotated[Path, Parameter(name=["--out", "-o"])],
+    out: Annotated[Place, Parameter(name=["--out", "-o"])],
     sample: bool = False,
     labels: bool = False,
     seed: Seed = 0,
@@ -127,24 +134,66 @@ def encode(
     Arguments:
         run: The run's folder.
         file: The text, one item a line.
-        out: The .npy file.
+        out: The .npy file; one that is there is replaced, any other file is not.
         sample: A draw from the posterior instead of its mean.
         labels: A label and a tab precede every item.
         seed: Of the draw.
         json: Print the file's name and shape as JSON.
     """
-    import numpy as np
-
+    _check_target(out)
     from uncollapse.data.text import read_lines
     from uncollapse.experiment.api import load
 
-    z = load(run).encode(read_lines(file, labels), sample, seed).cpu().numpy()
-    with out.open("wb") as target:
-        np.save(target, z)
+    z = load(run).encode(read_lines(file, labels), sample, seed)
+    _store(out, z)
     if json:
         show.document({"file": str(out), "shape": list(z.shape)})
     else:
         print(f"{out}: {' x '.join(map(str, z.shape))} numbers")
+
+
+def _check_ways(decode: str, **given: float | None) -> None:
+    """Refuses an option of another way of decoding, which would have no effect."""
+    for option, way in {"temperature": "sample", "width": "beam"}.items():
+        if given.get(option) is not None and decode != way:
+            raise InputError(
+                f"`--{option} {given[option]:g}` is for `--decode {way}`, and this decodes by `{decode}`: leave it "
+                f"out, or add `--decode {way}`."
+            )
+
+
+def _check_target(path: Path) -> None:
+    """Refuses a place where no array can be stored, or where something else is, before any work."""
+    if path.is_dir():
+        raise InputError(f"`{path}` is a folder: give a file, such as `{path / 'z.npy'}`.")
+    if not path.parent.is_dir():
+        raise InputError(f"there is no folder `{path.parent}` to store `{path.name}` in: make it, or give another.")
+    if path.is_file() and not _replaceable(path):
+        raise InputError(f"`{path}` is there and holds no NumPy array: it stays as it is. Give another name.")
+
+
+def _replaceable(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_ARRAY)) in (b"", _ARRAY)
+    except OSError as error:
+        raise InputError(f"cannot write `{path}`: {because(error)}.") from None
+
+
+def _store(path: Path, z: Tensor) -> None:
+    """Stores an array, aside first where it is to be a file, so that a failure leaves what was there."""
+    import numpy as np
+
+    aside = path if path.exists() and not path.is_file() else path.with_name(path.name + ".partial")
+    try:
+        with aside.open("wb") as target:
+            np.save(target, z.cpu().numpy())
+        if aside != path:
+            aside.replace(path)
+    except OSError as error:
+        if aside != path:
+            aside.unlink(missing_ok=True)
+        raise InputError(f"cannot write `{path}`: {because(error)}.") from None
 
 
 def _print(texts: list[str], json: bool) -> None:

@@ -19,7 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from uncollapse.data.batches import Batched, by_length
 from uncollapse.distributions.tokens import PAD
-from uncollapse.errors import InputError, unknown
+from uncollapse.errors import InputError, because, unknown
 
 START, END, UNK = 1, 2, 3
 MARKERS = ("<pad>", "<s>", "</s>", "<unk>")
@@ -150,7 +150,7 @@ def _content(path: Path) -> bytes:
     except (gzip.BadGzipFile, EOFError, zlib.error):
         raise InputError(f"`{path}` is not a whole gzip file, as its name says: compress it again.") from None
     except OSError as error:
-        raise InputError(f"cannot read the text file `{path}`: {error.strerror}.") from None
+        raise InputError(f"cannot read the text file `{path}`: {because(error)}.") from None
 
 
 def _unlabelled(path: str | Path, n: int, line: str) -> str:

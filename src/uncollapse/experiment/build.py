@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn
 
 from uncollapse import dials
-from uncollapse.bound import Source
+from uncollapse.bound import Source, size
 from uncollapse.data import stdlib, synthetic
 from uncollapse.data.text import Corpus
 from uncollapse.errors import InputError
@@ -58,6 +60,26 @@ def model(spec: said.Spec, vocabulary_size: int) -> VAE:
     return vae
 
 
+def check_memory(spec: said.Spec, vocabulary_size: int) -> None:
+    """Refuses a model that this machine cannot train, before any memory is taken for it.
+
+    Raises:
+        InputError: where its weights, their gradients and Adam's two means of them need more than there is.
+    """
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        with torch.device("meta"):
+            count = sum(parameter.numel() for parameter in model(spec, vocabulary_size).parameters())
+    except (RuntimeError, TypeError):  # A size that overflows.
+        count = 2**62
+    if 4 * 4 * count > there:
+        raise InputError(
+            f"training this model takes {16 * count / 2**30:,.0f} GiB for {count:,} weights, and this machine has "
+            f"{there / 2**30:,.0f} GiB: lower `model.latent`, the `embedding` and `hidden` of `model.encoder` and "
+            "`model.decoder`, or `data.size`."
+        )
+
+
 def trainer(
     training: said.Training, model: nn.Module, train: Source, valid: Source, *, seed: int, **rest: Any
 ) -> Trainer:
@@ -72,6 +94,7 @@ def trainer(
     Raises:
         InputError: for a dial whose path leads to no number, and an optimiser of no player.
     """
+    _check_items(training, valid)
     schedules = {path: SCHEDULES[dial.kind](dial, len(train)) for path, dial in training.dials.items()}
     built = Trainer(
         model,
@@ -91,6 +114,15 @@ def trainer(
     for path, schedule in schedules.items():
         dials.turn(built, path, schedule(0))
     return built
+
+
+def _check_items(training: said.Training, valid: Source) -> None:
+    """Refuses a validation split that cannot tell when aggressive training is to end, before any training."""
+    if training.procedure.kind == "aggressive" and sum(size(valid[i]) for i in range(min(2, len(valid)))) < 2:
+        raise InputError(
+            "aggressive training ends by the mutual information of the validation split, and one item has no other to "
+            "be told from: give at least 2 validation items."
+        )
 
 
 def _text(data: said.TextData, numbers: dict[str, Any]) -> Corpus:

@@ -39,6 +39,7 @@ def train(
         InputError: where the spec or the folder cannot be used, or where another process trains in the folder.
     """
     corpus = build.corpus(spec)
+    build.check_memory(spec, len(corpus.vocabulary))
     model = build.model(spec, len(corpus.vocabulary))
     valid = batches(spec, corpus, "valid")
     trainer = build.trainer(

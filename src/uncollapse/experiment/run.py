@@ -24,7 +24,7 @@ import torch
 import yaml
 
 import uncollapse
-from uncollapse.errors import InputError
+from uncollapse.errors import InputError, because
 
 SPEC, ENVIRONMENT, VOCABULARY, METRICS = "spec.yaml", "environment.json", "vocabulary.json", "metrics.jsonl"
 LOCK = "lock"
@@ -91,7 +91,7 @@ def open_folder(path: Path, spec: Mapping[str, Any], identity: str, fingerprint:
 
 def _check(path: Path) -> None:
     """Refuses a folder that holds something else than a run, whole or begun."""
-    if path.is_file():
+    if path.exists() and not path.is_dir():
         raise InputError(f"`{path}` is a file: give a folder for the run.")
     if not path.is_dir() or (path / ENVIRONMENT).is_file():
         return
@@ -101,7 +101,7 @@ def _check(path: Path) -> None:
 
 
 def _unwritable(path: Path, error: OSError) -> InputError:
-    return InputError(f"cannot write the run's folder `{path}`: {error.strerror}.")
+    return InputError(f"cannot write the run's folder `{path}`: {because(error)}.")
 
 
 def environment() -> dict[str, Any]:

@@ -30,7 +30,7 @@ def _duration(value: object) -> int | str:
     return value
 
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=2**63 - 1)]
 #: A number from 0 on that a generator takes as its seed.
 Index = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Positive = Annotated[float, Field(gt=0)]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from uncollapse import decoding
 from uncollapse.bound import Batch, move
 from uncollapse.data.batches import Batched, in_order, numbered, source
-from uncollapse.data.text import Vocabulary, as_text
+from uncollapse.data.text import UNK, Vocabulary, as_text
 from uncollapse.distributions import operations
 from uncollapse.errors import InputError, unknown
 from uncollapse.metrics.subject import evaluating
@@ -96,6 +96,8 @@ class Trained:
         """Texts along the straight line between two posterior means, both ends included."""
         if steps < 2:
             raise InputError(f"{steps} steps make no line between two sentences: ask for at least 2.")
+        for sentence in (first, second):
+            self._check_known([sentence])
         a, b = self.encode([first, second])
         z = torch.lerp(a, b, torch.linspace(0, 1, steps, device=a.device).unsqueeze(1))
         with self._still(seed):
@@ -115,10 +117,22 @@ class Trained:
             raise InputError("this model was not trained on text: it has no vocabulary to read or write with.")
         return self.vocabulary
 
+    def _check_known(self, lines: Sequence[str]) -> list[list[int]]:
+        """The ids of some lines; refused where no token of any is known, as what they come to would say nothing."""
+        words = self._words()
+        ids = [words.encode(line) for line in lines]
+        if all(token == UNK for line in ids for token in line[1:-1]):
+            known = " ".join(words.words[:8])
+            raise InputError(
+                f"{_quoted(lines)} holds none of the {len(words.words)} {words.tokens} that the model knows, such as "
+                f"`{known}`: give a text with some of them."
+            )
+        return ids
+
     def _batches(self, items: Any, batch_size: int) -> Iterator[tuple[Tensor, Batch]]:
         """Every batch on the model's device, with the ids of its items."""
         if isinstance(items, list | tuple) and items and isinstance(items[0], str):
-            lines = [self._words().encode(line) for line in items]
+            lines = self._check_known(items)
             items = Batched(lambda ids: as_text(lines[i] for i in ids.tolist()), in_order(len(lines), batch_size))
         for ids, x in numbered(source(items, batch_size)):
             yield ids, move(x, self._device)
@@ -138,4 +152,11 @@ class Trained:
         }
         if how not in ways:
             raise unknown("way of decoding", how, ways)
-        return [words.decode(ids) for part in z.split(_ITEMS) for ids in ways[how](part)]
+        # A wide beam is many texts.
+        size = max(1, 5 * _ITEMS // max(5, width)) if how == "beam" else _ITEMS
+        return [words.decode(ids) for part in z.split(size) for ids in ways[how](part)]
+
+
+def _quoted(lines: Sequence[str]) -> str:
+    first = f"`{lines[0][:80]}`" if lines[0].strip() else "an empty text"
+    return first if len(lines) == 1 else f"a text of {len(lines)} items that begins with {first}"

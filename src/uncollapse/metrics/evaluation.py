@@ -129,7 +129,7 @@ _NO_MEANS = Unavailable("the posterior's mean is not known")
 def _warnings(rows: Rows, mi: Answer, published: Answer) -> Iterable[str]:
     n = len(rows.items)
     if n < FEW:
-        yield f"only {n} items: the standard errors themselves are uncertain."
+        yield f"only {n} item{'s' * (n > 1)}: the standard errors themselves are uncertain."
     degenerate = likelihood.degeneracy(rows)
     if degenerate:
         yield degenerate

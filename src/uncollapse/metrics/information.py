@@ -21,6 +21,8 @@ from uncollapse.randomness import generator
 PAIRS = 2**20
 
 PATH = Unavailable("there is no law of z given x alone: the posterior depends on the path")
+ALONE = Unavailable("one item has no other to be told from: give at least 2")
+SINGLES = Unavailable("every batch has one item, which has no other to be told from: give larger batches")
 
 
 class Densities(NamedTuple):
@@ -93,6 +95,8 @@ def from_densities(found: Densities) -> Answer:
     :math:`\int q(z | x_k) dz = 1` for every item, so that it adds no spread: measured, the infinitesimal
     jackknife that counts both parts is within 2 % of this error and covers the truth no better.
     """
+    if len(found.values) < 2:
+        return ALONE
     return mean(found.values, NATS, cap=math.log(len(found.values)), bias=found.bias)
 
 
@@ -108,6 +112,8 @@ def marginal_kl(kl: Tensor, found: Densities) -> Answer:
         kl: KL(q(z|x) || p(z)) of all items, with shape (N,).
         found: See `densities`.
     """
+    if len(found.values) < 2:
+        return ALONE
     return mean(kl[found.items] - found.values, NATS, bias=-found.bias)
 
 
@@ -137,6 +143,8 @@ def mi_published(law: Any, batch: Tensor, seed: int = 0, passes: int = 1) -> Ans
         negentropy = -law.entropy().double()
     except NotImplementedError:
         return Unavailable("the entropy of the posterior is not known in closed form")
+    if len(batch.unique()) == len(batch):
+        return SINGLES
     draws = draw(law, seed, "published", range(len(batch)), passes)
     values, caps = torch.empty_like(negentropy), torch.empty_like(negentropy)
     for number in batch.unique():

@@ -87,11 +87,15 @@ class Checkpoints:
             if old.name not in (name, self._best_name):
                 old.unlink()
 
+    def latest(self) -> Path | None:
+        """The file of the last checkpoint; it names the step."""
+        return max(self.folder.glob("last-*.safetensors"), default=None) if self.folder else None
+
     def last(self) -> Snapshot | None:
         """What training goes on from, or None where there is nothing yet."""
-        names = sorted(self.folder.glob("last-*.safetensors")) if self.folder else []
-        if not names:
+        path = self.latest()
+        if path is None:
             return None
-        snapshot = read(names[-1])
+        snapshot = read(path)
         self._best_name = snapshot.state["best_file"]
         return snapshot

@@ -15,6 +15,7 @@ References:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -22,6 +23,7 @@ from uncollapse.bound import Batch, size, symbols
 from uncollapse.errors import InputError
 from uncollapse.metrics.estimate import Estimate
 from uncollapse.objective import Loss
+from uncollapse.training import finite
 
 if TYPE_CHECKING:
     from uncollapse.metrics.evaluation import Evaluation
@@ -158,6 +160,8 @@ class Aggressive:
             x = trainer.draw()
             if self.budget is None and i % self.window == 0:
                 current = float(total / count)
+                if not math.isfinite(current):
+                    finite.check(trainer)
                 if current > last or (current == last and self.ties == "stop"):
                     return
                 last, total, count = current, 0.0, 0.0

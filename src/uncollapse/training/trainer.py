@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,11 +13,11 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from uncollapse.bound import Batch, Source, move, symbols
 from uncollapse.dials import Schedule, turn
-from uncollapse.errors import InputError, TrainingError, unknown
+from uncollapse.errors import InputError, unknown
 from uncollapse.metrics.evaluation import Evaluation, evaluate
 from uncollapse.objective import Loss, Objective
 from uncollapse.randomness import generator, mix, reseed, seeded
-from uncollapse.training import state
+from uncollapse.training import finite, state
 from uncollapse.training.checkpoints import Checkpoints, Snapshot
 from uncollapse.training.events import Event
 from uncollapse.training.inference import Inference, amortised
@@ -128,6 +127,7 @@ class Trainer:
             norm_over: Over whose gradients the norm that is clipped is taken; those who step by default.
         """
         loss.total.backward()
+        norm = None
         if self.clip is not None:
             norm = get_total_norm(self._gradients(norm_over or players))
             clip_grads_with_norm_(self._parameters(players), self.clip, norm)
@@ -136,6 +136,7 @@ class Trainer:
         for player in self.players.values():
             player.forget_gradients()
         self.window.count(DESCENTS, 1)
+        self.window.note(self.step + 1, players, loss, norm)
 
     def _parameters(self, players: Sequence[str]) -> list[Tensor]:
         return [parameter for name in players for parameter in self.players[name].parameters]
@@ -163,7 +164,9 @@ class Trainer:
         self._began, self._saved = _clocks(), time.perf_counter()
         order = torch.randperm(len(self.train), generator=generator(self.seed, "order", self.epoch)).tolist()
         for index in order[self.step - self.epoch * len(order) :]:
-            self.window.close_step(self._outer_step(index))
+            with finite.watched(self, "training"):
+                loss = self._outer_step(index)
+            self.window.close_step(self.step, loss)
             if self.step % self.every == 0:
                 self._read_window()
             if time.perf_counter() - self._saved > self.checkpoint_seconds:
@@ -188,7 +191,8 @@ class Trainer:
         return loss
 
     def _read_window(self) -> None:
-        values = self.window.means(self.step)
+        finite.check(self)
+        values = self.window.means()
         if values:
             self.window = Window()
             dialled = {path: schedule(self.step - 1) for path, schedule in self.dials.items()}
@@ -196,8 +200,9 @@ class Trainer:
 
     def _end_epoch(self) -> None:
         self._happen("epoch", self.epoch + 1)
-        validation = self.validate()
-        value = estimate(validation, "neg_elbo")
+        with finite.watched(self, "validation"):
+            validation = self.validate()
+        value = finite.figure(self, validation, "neg_elbo")
         self.procedure.observe(self.epoch, self.step, validation)
         if value < self.best:
             self.best = value
@@ -251,7 +256,7 @@ class Trainer:
         self._began = now
 
     def _save_last(self) -> None:
-        self.window.means(self.step)  # Raises where it is not finite: no bad state replaces a good one.
+        finite.check(self)  # No bad state replaces a good one.
         self._look_at_clocks()
         self._saved = time.perf_counter()
         self.checkpoints.save_last(self.step, state.taken(self))
@@ -265,14 +270,6 @@ class Trainer:
 def _clocks() -> tuple[float, float]:
     """Seconds on the wall and seconds of this process's processors: on a shared machine the second is the steadier."""
     return time.perf_counter(), time.process_time()
-
-
-def estimate(validation: Evaluation, name: str) -> float:
-    """A figure that training cannot do without."""
-    value = getattr(validation, name)
-    if not math.isfinite(value.value):
-        raise TrainingError(f"the validation split's {name} is {value.value}: lower the learning rate.")
-    return value.value
 
 
 def _players(model: nn.Module, optimisers: Mapping[str, Optimiser]) -> dict[str, Player]:

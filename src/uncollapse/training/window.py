@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from uncollapse.errors import TrainingError
 from uncollapse.objective import Loss
 
 #: What is counted beside the loss and its parts: outer steps, all steps of players, predicted symbols passed.
 STEPS, DESCENTS, SYMBOLS = "steps", "descents", "symbols"
+
+
+class Descent(NamedTuple):
+    """A step of some players, as far as it tells when something stopped being finite."""
+
+    step: int
+    """The outer step that it is part of, counted from 1."""
+    players: tuple[str, ...]
+    """Who stepped; nobody for what an outer step came to."""
+    values: dict[str, Tensor]
+    """The terms, the loss and the gradient's norm, each () and on the device where it arose."""
 
 
 class Window:
@@ -19,32 +29,26 @@ class Window:
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
+        self.trail: list[Descent] = []
 
     def count(self, name: str, number: Tensor | float) -> None:
         """Adds to a sum."""
         number = torch.as_tensor(number).detach()
         self.sums[name] = self.sums[name] + number if name in self.sums else number
 
-    def close_step(self, loss: Loss) -> None:
+    def note(self, step: int, players: tuple[str, ...], loss: Loss, norm: Tensor | None = None) -> None:
+        """Remembers a descent. Nothing is computed: it is looked at when the window is read."""
+        values = {**loss.parts, "loss": loss.total} | ({} if norm is None else {"gradient": norm})
+        self.trail.append(Descent(step, players, {name: value.detach() for name, value in values.items()}))
+
+    def close_step(self, step: int, loss: Loss) -> None:
         """Adds an outer step's loss."""
+        self.note(step, (), loss)
         for name, value in {**loss.parts, "loss": loss.total, STEPS: 1}.items():
             self.count(name, value)
 
-    def means(self, step: int) -> dict[str, float]:
-        """The mean of every sum over the outer steps, but the symbols in all.
-
-        Raises:
-            TrainingError: where one is not finite.
-        """
-        if not self.sums:
-            return {}
+    def means(self) -> dict[str, float]:
+        """The mean of every sum over the outer steps, but the symbols in all."""
         totals = {name: float(value) for name, value in self.sums.items()}
         steps = totals.pop(STEPS, 1.0)
-        values = {name: total if name == SYMBOLS else total / steps for name, total in totals.items()}
-        bad = [name for name, value in values.items() if not math.isfinite(value)]
-        if bad:
-            raise TrainingError(
-                f"{', '.join(bad)} became {values[bad[0]]} within the {steps:.0f} steps before step {step}: lower "
-                "the learning rate or the clipping norm, or look for a bad item; the last checkpoint is intact."
-            )
-        return values
+        return {name: total if name == SYMBOLS else total / steps for name, total in totals.items()}

@@ -1,0 +1,157 @@
+"""Stops a training whose numbers are no longer finite, and says where that began and what to try."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from uncollapse.bound import Batch, Source
+from uncollapse.errors import TrainingError
+from uncollapse.training.window import Descent
+
+if TYPE_CHECKING:
+    from uncollapse.metrics.evaluation import Evaluation
+    from uncollapse.training.trainer import Trainer
+
+Split: TypeAlias = Literal["training", "validation"]
+
+
+def check(trainer: Trainer) -> None:
+    """Looks at all descents since the window was last read, and at the parameters.
+
+    Raises:
+        TrainingError: where a term, a gradient or a parameter is not finite.
+    """
+    if (said := first_bad(trainer.window.trail)) or (said := bad_parameter(trainer.model, trainer.step)):
+        raise _stopped(trainer, said, "training")
+
+
+@contextmanager
+def watched(trainer: Trainer, split: Split) -> Iterator[None]:
+    """Within it, what fails because a number is not finite fails for that reason."""
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        try:
+            check(trainer)
+        except TrainingError as stopped:
+            raise stopped from error
+        if said := refused(error, trainer.step):
+            raise _stopped(trainer, said, split) from error
+        raise
+
+
+def figure(trainer: Trainer, validation: Evaluation, name: str) -> float:
+    """A figure of the validation split that training cannot do without.
+
+    Raises:
+        TrainingError: where it is not finite.
+    """
+    value: float = getattr(validation, name).value
+    if not math.isfinite(value):
+        check(trainer)
+        parts = ", ".join(f"{part} {getattr(validation, part).value:.4g}" for part in ("distortion", "kl"))
+        said = f"the validation split's {name} became {value} ({parts}) after step {trainer.step}"
+        raise _stopped(trainer, said, "validation")
+    return value
+
+
+def first_bad(trail: list[Descent]) -> str | None:
+    """What of some descents was the first that is not finite, in words; None where all is."""
+    if not trail:
+        return None
+    # One look for all of them, as each would wait for the device.
+    flags = torch.stack([value.float() for one in trail for value in one.values.values()]).isfinite()
+    if flags.all():
+        return None
+    for number, one in enumerate(trail):
+        values = {name: float(value) for name, value in one.values.items()}
+        bad = {name: value for name, value in values.items() if not math.isfinite(value)}
+        if bad:
+            return _named(bad) + f" at step {one.step}" + _inner(trail, number)
+    return None
+
+
+def _named(bad: dict[str, float]) -> str:
+    """The terms that are not finite; the loss only where all of them are, the gradient where the loss is too."""
+    terms = {name: value for name, value in bad.items() if name not in ("loss", "gradient")} or bad
+    if set(terms) == {"gradient"}:
+        return f"the gradient's norm became {terms['gradient']}, though the loss was finite,"
+    names = [name for name in terms if name != "gradient"]
+    return f"{' and '.join(f'`{name}`' for name in names)} became {terms[names[0]]}"
+
+
+def _inner(trail: list[Descent], number: int) -> str:
+    """Which descent of its outer step one was, where the step has several."""
+    same = [i for i, one in enumerate(trail) if one.step == trail[number].step and one.players]
+    if len(same) < 2 or number not in same:
+        return ""
+    return f", descent {same.index(number) + 1} in it ({' and '.join(trail[number].players)})"
+
+
+def bad_parameter(model: nn.Module, step: int) -> str | None:
+    """The first parameter that is not finite, in words; None where all are."""
+    parameters = {name: p.detach() for name, p in model.named_parameters()}
+    if not parameters or torch.stack([p.isfinite().all() for p in parameters.values()]).all():
+        return None
+    name, value = next((name, p) for name, p in parameters.items() if not p.isfinite().all())
+    return f"the parameter `{name}` became {_worst(value)} by step {step}"
+
+
+def refused(error: Exception, step: int) -> str | None:
+    """What a law of torch would not take because it is not finite, in words; None where an error is another."""
+    here = error.__traceback__
+    while here is not None and here.tb_next is not None:
+        here = here.tb_next
+    # Its message prints a part of the value only; the value is where the error was raised.
+    if here is None or here.tb_frame.f_globals["__name__"] != "torch.distributions.distribution":
+        return None
+    found = here.tb_frame.f_locals
+    value, law = found.get("value"), type(found.get("self")).__name__
+    if not isinstance(value, Tensor) or value.isfinite().all():
+        return None
+    return f"`{found.get('param', 'value')}` of a {law} became {_worst(value)} after step {step}"
+
+
+def _worst(value: Tensor) -> float:
+    return float(value.detach()[~value.isfinite()][0])
+
+
+def bad_batch(source: Source) -> int | None:
+    """The first batch that holds a number that is not finite; None where none does, or where none is a fraction."""
+    if not any(part.is_floating_point() for part in _parts(source[0])):
+        return None
+    return next((i for i in range(len(source)) if not all(p.isfinite().all() for p in _parts(source[i]))), None)
+
+
+def _parts(x: Batch) -> list[Tensor]:
+    return [part for part in ([x] if isinstance(x, Tensor) else x) if isinstance(part, Tensor)]
+
+
+def _stopped(trainer: Trainer, said: str, split: Split) -> TrainingError:
+    batch = bad_batch(trainer.train if split == "training" else trainer.valid)
+    if batch is not None:
+        return TrainingError(
+            f"{said}: {split} batch {batch} holds a number that is not finite. Mend or drop it. {_kept(trainer)}"
+        )
+    rates = ", ".join(f"{name} {p.optimiser.learning_rate * trainer.scale:g}" for name, p in trainer.players.items())
+    clip = "clip the gradient" if trainer.clip is None else f"clip the gradient below {trainer.clip:g}"
+    return TrainingError(
+        f"{said}: lower the learning rate ({rates}), {clip}, anneal the rate's weight, or look for an item unlike "
+        f"the others. {_kept(trainer)}"
+    )
+
+
+def _kept(trainer: Trainer) -> str:
+    folder, last = trainer.checkpoints.folder, trainer.checkpoints.latest()
+    if folder is None:
+        return "The run is in memory alone: give a folder to keep checkpoints."
+    if last is None:
+        return f"There is no checkpoint yet in `{folder}`."
+    step = int(last.stem.rpartition("-")[2])
+    return f"The last good checkpoint is `{last}`, of step {step}; other settings need another folder."
