@@ -12,6 +12,7 @@ from uncollapse.data.text import Corpus, corpus_from_lines
 from uncollapse.experiment.trained import Trained
 from uncollapse.metrics.estimate import Estimate
 from uncollapse.nets.lstm import LSTMDecoder, LSTMEncoder
+from uncollapse.processes import Share
 from uncollapse.training.checkpoints import Checkpoints
 from uncollapse.training.procedures import Aggressive, Joint, Procedure
 from uncollapse.training.trainer import Trainer
@@ -67,3 +68,20 @@ def test_figures_of_text_do_not_depend_on_the_chunk(chunk: int, device: torch.de
     vae = model(words).to(device)
     reference = figures(vae, words, 32, "padded")
     assert figures(vae, words, 32, "padded", chunk=chunk) == pytest.approx(reference, rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.cuda
+def test_half_precision_keeps_laws_figures_and_parameters_whole(device: torch.device) -> None:
+    words = corpus()
+    train, valid = words.batches("train", 8), words.batches("valid", 8)
+    runs = [Trainer(model(words), train, valid, device=device, precision=p, max_epochs=3) for p in ("32", "bf16-mixed")]
+    x = runs[1].batch(0)
+    with runs[1].computing(Share(slice(0, 8), 8, 1.0)):
+        bound = runs[1].model(x)
+        assert runs[1].model.encoder.net(x).dtype == torch.bfloat16
+    assert {t.dtype for t in (bound.z, bound.log_likelihood, bound.log_q, bound.log_p, bound.kl)} == {torch.float32}
+    for run in runs:
+        run.fit()
+    assert {p.dtype for p in runs[1].model.parameters()} == {torch.float32}
+    assert runs[0].best == pytest.approx(runs[1].best, rel=0.02)
+    assert runs[0].best != runs[1].best

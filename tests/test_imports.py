@@ -13,7 +13,7 @@ ROOT = Path(uncollapse.__file__).parent
 
 #: From the bottom up; a module imports from its own layer and those before it.
 LAYERS = (
-    ("errors", "randomness"),
+    ("errors", "noise", "processes", "randomness"),
     ("distributions",),
     ("bound", "divergence", "dials"),
     ("terms", "posteriors", "priors"),

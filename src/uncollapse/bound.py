@@ -98,6 +98,11 @@ def move(x: Batch, device: torch.device) -> Batch:
     return x.to(device) if isinstance(x, Tensor) else type(x)(*(part.to(device) for part in x))
 
 
+def items(x: Batch, kept: slice) -> Batch:
+    """Some items of a batch."""
+    return x[kept] if isinstance(x, Tensor) else type(x)(*(part[kept] for part in x))
+
+
 def size(x: Batch) -> int:
     """How many items a batch holds."""
     return len(x) if isinstance(x, Tensor) else len(x[0])

@@ -53,12 +53,15 @@ def fit(
 
     check_device(options.device)
     extra = [_tensorboard(folder)] if tensorboard else []
-    with show.training(quiet) as shown:
-        execute.train(spec, folder, {"recipe": recipe, "remedy": names}, [*shown, *extra], options.device)
-    if not quiet:
+    hardware = options.launch()
+    leads = hardware.processes.leads
+    with show.training(quiet or not leads) as shown:
+        execute.train(spec, folder, {"recipe": recipe, "remedy": names}, [*shown, *extra], hardware)
+    if leads and not quiet:
         show.note(f"evaluating the test split, {samples} samples an item")
-    figures, report = execute.judge(folder, samples=samples, items=items)
-    _print(figures, {"run": str(folder), **report}, json, after=_next(folder, report["verdict"], names))
+    figures, report = execute.judge(folder, samples=samples, items=items, hardware=hardware)
+    if leads:
+        _print(figures, {"run": str(folder), **report}, json, after=_next(folder, report["verdict"], names))
 
 
 def evaluate(

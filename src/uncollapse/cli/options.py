@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from uncollapse.cli.values import Place
 from uncollapse.errors import InputError
 
 if TYPE_CHECKING:
+    from uncollapse.experiment.hardware import Hardware
     from uncollapse.experiment.spec import Spec
 
 Kind: TypeAlias = Literal["text", "stdlib", "synthetic"]
@@ -34,6 +36,9 @@ class Options:
         recipe: The spec to start from; `uncollapse recipes` lists them.
         overrides: Any entry of the spec as path=value, such as training.max_epochs=20; repeatable.
         device: Where to train, such as cpu or cuda.
+        devices: How many processes train together, each on a device of its own; torchrun and SLURM say it themselves.
+        strategy: Whether each process keeps all parameters (ddp) or a part (fsdp).
+        precision: How precisely the networks compute; bf16-mixed needs a GPU.
     """
 
     train: Place | None = None
@@ -44,6 +49,9 @@ class Options:
     recipe: str | None = None
     overrides: Annotated[tuple[str, ...], Parameter(name="--set", show_default=False)] = ()
     device: str = "cpu"
+    devices: Annotated[int, Parameter(validator=Number(gte=1))] = 1
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    precision: Literal["32", "bf16-mixed"] = "32"
 
     def recipe_for(self, kind: Kind) -> str:
         """The recipe asked for, or the one of this kind of data."""
@@ -85,9 +93,21 @@ class Options:
         files = {name: getattr(self, name) for name in FILES}
         return {name: path.resolve() for name, path in files.items() if path is not None}
 
+    def launch(self) -> Hardware:
+        """What to train on: this process, with the others that train with it.
+
+        Raises:
+            InputError: for a device or a precision that cannot be had.
+        """
+        from uncollapse.experiment.hardware import launch
+
+        return launch(self.device, self.devices, self.strategy, self.precision)
+
     def arguments(self, kind: Kind) -> list[str]:
         """The same options for another process's `uncollapse fit`."""
         said = [kind, "--recipe", self.recipe_for(kind), "--device", self.device]
+        for name in ("devices", "strategy", "precision"):  # What is as usual is not said: older comparisons go on.
+            said += [f"--{name}", str(getattr(self, name))] if getattr(self, name) != getattr(Options, name) else []
         for name, path in self._files().items():
             said += [f"--{name}", str(path)]
         for override in self.overrides:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,14 @@ from uncollapse.data.text import Vocabulary
 from uncollapse.errors import InputError
 from uncollapse.experiment import build, run
 from uncollapse.experiment.catalogue import compose
+from uncollapse.experiment.hardware import Strategy, launch
 from uncollapse.experiment.spec import Spec, identity, validated
 from uncollapse.experiment.trained import MAX_LENGTH, Trained
 from uncollapse.randomness import seeded
 from uncollapse.training.checkpoints import Checkpoints
 from uncollapse.training.listeners import JSONLines, Listener
 from uncollapse.training.progress import progress as progress_on
+from uncollapse.training.trainer import Precision
 
 
 def fit(
@@ -44,6 +46,9 @@ def fit(
     listeners: Sequence[Listener] = (),
     progress: bool = True,
     device: torch.device | str = "cpu",
+    devices: int = 1,
+    strategy: Strategy = "ddp",
+    precision: Precision = "32",
 ) -> Trained:
     """Trains a model of one's own, with remedies from the catalogue, and leaves the best weights in it.
 
@@ -60,9 +65,14 @@ def fit(
         max_epochs, learning_rate, patience: Shorthands for the settings of those names.
         seed: Of every random source in training. The model comes initialised.
         settings: Any number of the spec by its path, such as {"training.clip": 1.0}.
-        listeners: Callables that hear of every `Moment`.
+        listeners: Callables that hear of every `Moment`, in the first process.
         progress: Whether to show progress on standard error.
         device: Where to train.
+        devices: How many processes train together, each on a device of its own, where neither `torchrun` nor SLURM
+            has started them.
+        strategy: "ddp", or "fsdp" where each process is to keep a part of the parameters only; load the weights
+            from `out` then.
+        precision: "32", or "bf16-mixed" on a GPU.
 
     Raises:
         InputError: for a model, data, remedies or settings that cannot be used.
@@ -71,22 +81,26 @@ def fit(
     shorthands |= {"training.max_epochs": max_epochs, "training.plateau.patience": patience}
     spec = _spec(remedies, {k: v for k, v in shorthands.items() if v is not None} | dict(settings or {}), seed)
     sources, folder = (source(train, batch_size), source(valid, batch_size)), None if out is None else Path(out)
+    hardware = launch(device, devices, strategy, precision)
+    processes = hardware.processes
+    heard = [
+        *([JSONLines(folder / run.METRICS)] if folder else []),
+        *([progress_on("training", sys.stderr)] if progress else []),
+        *listeners,
+    ]
     trainer = build.trainer(
         spec.training,
         model,
         *sources,
         seed=seed,
         checkpoints=Checkpoints(folder and folder / "checkpoints"),
-        listeners=[
-            *([JSONLines(folder / run.METRICS)] if folder else []),
-            *([progress_on("training", sys.stderr)] if progress else []),
-            *listeners,
-        ],
-        device=device,
+        listeners=heard if processes.leads else [],
+        **hardware.settings(),
     )
-    with run.locked(folder) if folder else nullcontext():
+    with ExitStack() as held:
         if folder:
-            _open(folder, spec, model, sources, {"remedies": list(remedies)})
+            processes.first(lambda: held.enter_context(run.locked(folder)))
+            processes.first(lambda: _open(folder, spec, model, sources, {"remedies": list(remedies)}))
         trainer.fit()
     return Trained(model)
 

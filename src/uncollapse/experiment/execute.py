@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from uncollapse.diagnosis import verdict
 from uncollapse.errors import InputError
 from uncollapse.experiment import build, run
 from uncollapse.experiment.api import load
+from uncollapse.experiment.hardware import ONE, Hardware
 from uncollapse.experiment.probe import Probe
 from uncollapse.experiment.spec import Spec, identity, validated
 from uncollapse.metrics.evaluation import Evaluation, evaluate
@@ -24,7 +26,11 @@ from uncollapse.training.listeners import JSONLines, Listener
 
 
 def train(
-    spec: Spec, out: Path, asked: Mapping[str, Any], listeners: Sequence[Listener] = (), device: str = "cpu"
+    spec: Spec,
+    out: Path,
+    asked: Mapping[str, Any],
+    listeners: Sequence[Listener] = (),
+    hardware: Hardware = ONE,
 ) -> None:
     """Trains to the end in a run directory, going on where it was stopped.
 
@@ -32,8 +38,8 @@ def train(
         spec: An experiment on text.
         out: The run's folder.
         asked: What to write down beside the versions, such as the remedies' names.
-        listeners: Callables that hear of every `Moment`.
-        device: Where to train.
+        listeners: Callables that hear of every `Moment`, in the first process.
+        hardware: What to train on.
 
     Raises:
         InputError: where the spec or the folder cannot be used, or where another process trains in the folder.
@@ -42,6 +48,8 @@ def train(
     build.check_memory(spec, len(corpus.vocabulary))
     model = build.model(spec, len(corpus.vocabulary))
     valid = batches(spec, corpus, "valid")
+    processes = hardware.processes
+    heard = [JSONLines(out / run.METRICS), *listeners] if processes.leads else []
     trainer = build.trainer(
         spec.training,
         model,
@@ -49,14 +57,19 @@ def train(
         valid,
         seed=spec.seed,
         checkpoints=Checkpoints(out / "checkpoints"),
-        listeners=[JSONLines(out / run.METRICS), Probe(out / "probe", model, valid), *listeners],
-        device=device,
+        listeners=[Probe(out / "probe", model, valid, processes), *heard],
+        **hardware.settings(),
     )
     # Only now, so that a spec that cannot be built leaves no folder behind.
     mark = corpus.fingerprint
-    with run.locked(out):
-        run.open_folder(out, spec.model_dump(mode="json"), identity(spec, mark), mark, asked)
-        run.write(out / run.VOCABULARY, vocabulary(corpus))
+    with ExitStack() as held:
+
+        def open_folder() -> None:
+            held.enter_context(run.locked(out))
+            run.open_folder(out, spec.model_dump(mode="json"), identity(spec, mark), mark, asked)
+            run.write(out / run.VOCABULARY, vocabulary(corpus))
+
+        processes.first(open_folder)
         trainer.fit()
 
 
@@ -75,7 +88,12 @@ def batches(spec: Spec, corpus: Corpus, split: str) -> Batched:
 
 
 def judge(
-    path: Path, split: str = "test", samples: int = 500, items: int | None = None, seed: int = 0
+    path: Path,
+    split: str = "test",
+    samples: int = 500,
+    items: int | None = None,
+    seed: int = 0,
+    hardware: Hardware = ONE,
 ) -> tuple[Evaluation, dict[str, Any]]:
     """Evaluates the best weights of a run, and keeps the figures and their rows beside it.
 
@@ -85,6 +103,7 @@ def judge(
         samples: K, the importance samples of the NLL; 0 for none.
         items: How many items, chosen once by a seed of their own; None for all.
         seed: Of the evaluation's noise.
+        hardware: What to evaluate on; all processes share the work and get the figures.
 
     Returns:
         The figures, and the JSON that was written: figures, training seconds, verdict.
@@ -99,9 +118,10 @@ def judge(
     if corpus.fingerprint != environment["data"]:
         raise InputError(f"the data of the run `{path}` is not what it was trained on: its files have changed.")
     chosen = subset(batches(spec, corpus, split), items)
-    figures = evaluate(trained.model, chosen, samples=samples, seed=seed)
+    model, processes = trained.model.to(hardware.device), hardware.processes
+    figures = evaluate(model, chosen, samples=samples, seed=seed, processes=processes)
     name = f"{split}-k{samples}" + (f"-n{items}" if items else "") + f"-s{seed}"
-    figures.rows.save(path / f"rows-{name}.safetensors")
+    processes.first(lambda: figures.rows.save(path / f"rows-{name}.safetensors"))
     report = {
         **figures.to_json(),
         **environment["asked"],
@@ -112,7 +132,7 @@ def judge(
         "split": split,
         "verdict": verdict(figures),
     }
-    run.write_json(path / f"evaluation-{name}.json", report)
+    processes.first(lambda: run.write_json(path / f"evaluation-{name}.json", report))
     return figures, report
 
 

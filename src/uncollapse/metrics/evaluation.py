@@ -13,6 +13,7 @@ from uncollapse.bound import Bound
 from uncollapse.metrics import information, likelihood, units
 from uncollapse.metrics.estimate import Answer, Estimate, Unavailable
 from uncollapse.metrics.rows import Rows, collect
+from uncollapse.processes import ALONE, Processes
 
 #: With fewer items, intervals of two standard errors are too narrow.
 FEW = 30
@@ -82,6 +83,7 @@ def evaluate(
     seed: int = 0,
     chunk: int | None = None,
     batch_size: int = 256,
+    processes: Processes = ALONE,
 ) -> Evaluation:
     """Measures a model on data, with the plain bound whatever it was trained with.
 
@@ -95,11 +97,17 @@ def evaluate(
         seed: Decides the noise; see `collect`.
         chunk: How many samples go through the decoder at a time; changes no figure.
         batch_size: The items of a batch, where `data` is not batches already; changes `mi_published` alone.
+        processes: Those that evaluate together, and all get the same figures.
 
     Raises:
         InputError: for a model, data or numbers that cannot be used.
     """
-    rows = collect(model, data, samples, bound_samples, seed, chunk, batch_size)
+    rows = collect(model, data, samples, bound_samples, seed, chunk, batch_size, processes)
+    # By one of them, as what they decide by these figures must be the same to the last bit.
+    return processes.first(lambda: _figures(rows, samples, mi_passes, seed))
+
+
+def _figures(rows: Rows, samples: int, mi_passes: int, seed: int) -> Evaluation:
     found = None if rows.law is None else information.densities(rows.law, seed, mi_passes)
     mi = information.PATH if found is None else information.from_densities(found)
     published = information.mi_published(rows.law, rows.batch, seed)

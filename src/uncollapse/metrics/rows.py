@@ -23,6 +23,7 @@ from uncollapse.data.batches import numbered, source
 from uncollapse.distributions import operations
 from uncollapse.errors import InputError
 from uncollapse.metrics.subject import evaluating, home, networks, refuse_other_signatures
+from uncollapse.processes import ALONE, Processes
 from uncollapse.randomness import generator, seeded
 
 #: How many copies of an item, over all items of a batch, a decoder sees at a time.
@@ -117,6 +118,7 @@ def collect(
     seed: int = 0,
     chunk: int | None = None,
     batch_size: int = 256,
+    processes: Processes = ALONE,
 ) -> Rows:
     """Streams batches through a model, without gradient and in evaluation mode, into rows.
 
@@ -134,6 +136,7 @@ def collect(
         seed: Decides the noise.
         chunk: How many samples go through the decoder at a time; as many as make 512 items, if not given.
         batch_size: The items of a batch, where `data` is not batches already.
+        processes: Those that measure together, each some of the batches; all of them get all rows.
 
     Raises:
         InputError: for a model or data that cannot be used, `bound_samples` below 1, or `samples` below 0.
@@ -147,7 +150,8 @@ def collect(
     plan = _Plan(model, samples, bound_samples, seed, chunk, [] if networks(model) is not None else [AS_IT_IS])
     with torch.no_grad(), evaluating(model):
         each = enumerate(numbered(source(data, batch_size)))
-        return _join(plan, [_measure(plan, i, items, x) for i, (items, x) in each])
+        mine = [_measure(plan, i, items, x) for i, (items, x) in each if processes.mine(i)]
+    return _join(plan, [part for some in processes.gather(mine) for part in some])
 
 
 def draw(law: Any, seed: int, purpose: str, items: Sequence[int], count: int) -> Tensor:
@@ -244,6 +248,8 @@ def _summary(log_weights: Tensor, samples: int) -> tuple[Tensor, Tensor]:
 
 
 def _join(plan: _Plan, parts: list[Rows]) -> Rows:
+    parts = sorted(parts, key=lambda part: int(part.batch[0]))
+    plan.warnings[:] = dict.fromkeys(text for part in parts for text in part.warnings)
     order = torch.cat([part.items for part in parts]).argsort(stable=True)
     columns = {name: [getattr(part, name) for part in parts] for name in TENSORS}
     groups = max(kl.shape[1] for kl in columns["kl"])

@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from uncollapse.training.sharding import in_pieces, like, whole
+
 
 @dataclass(frozen=True)
 class Optimiser:
@@ -25,7 +27,9 @@ class Optimiser:
     def over(self, parameters: Iterable[Tensor], scale: float = 1.0) -> torch.optim.Optimizer:
         """The optimiser of some parameters, its learning rate multiplied by `scale`."""
         make = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[self.kind]
-        return make(parameters, lr=self.learning_rate * scale, fused=True)
+        parameters = list(parameters)
+        fused = None if any(map(in_pieces, parameters)) else True  # What is in pieces has no fused step of every kind.
+        return make(parameters, lr=self.learning_rate * scale, fused=fused)
 
 
 class Player:
@@ -47,7 +51,7 @@ class Player:
     def memory(self) -> dict[str, Tensor]:
         """The optimiser's tensors, by parameter number and name."""
         state = self.steps.state_dict()["state"] if self.steps else {}
-        return {f"{i}/{k}": v for i, memory in state.items() for k, v in memory.items() if v is not None}
+        return {f"{i}/{k}": whole(v) for i, memory in state.items() for k, v in memory.items() if v is not None}
 
     def recall(self, memory: dict[str, Tensor], scale: float) -> None:
         """A fresh optimiser at this scale of the learning rate, with the tensors that `memory` gave."""
@@ -57,7 +61,7 @@ class Player:
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in memory.items():
             index, key = name.split("/")
-            state.setdefault(int(index), {})[key] = value
+            state.setdefault(int(index), {})[key] = like(self.parameters[int(index)], value)
         self.steps.load_state_dict({**self.steps.state_dict(), "state": state})
 
     def forget_gradients(self) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from uncollapse.training.checkpoints import Snapshot
+from uncollapse.training.sharding import like, whole
 
 if TYPE_CHECKING:
     from uncollapse.training.trainer import Trainer
@@ -17,7 +18,7 @@ COUNTERS = ("step", "epoch", "best", "stopped", "seconds", "cpu_seconds")
 
 def taken(trainer: Trainer) -> Snapshot:
     """The state now. Random generators are no part of it: their seeds are functions of the step."""
-    tensors = {f"model/{k}": v for k, v in trainer.model.state_dict().items()}
+    tensors = {f"model/{k}": v for k, v in weights(trainer.model).items()}
     tensors |= {f"objective/{k}": v for k, v in trainer.objective.state_dict().items()}
     tensors |= {f"window/{k}": v for k, v in trainer.window.sums.items()}
     for name, player in trainer.players.items():
@@ -34,11 +35,22 @@ def restore(trainer: Trainer, snapshot: Snapshot) -> None:
     trainer.procedure.recall(snapshot.state["procedure"])
     if trainer.plateau:
         trainer.plateau.recall(snapshot.state["plateau"])
-    trainer.model.load_state_dict(_under(snapshot.tensors, "model/"))
+    load(trainer.model, _under(snapshot.tensors, "model/"))
     trainer.objective.load_state_dict(_under(snapshot.tensors, "objective/"))
     trainer.window.sums = {k: v.to(trainer.device) for k, v in _under(snapshot.tensors, "window/").items()}
     for name, player in trainer.players.items():
         player.recall(_under(snapshot.tensors, f"optimiser/{name}/"), trainer.scale)
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    """All tensors of a model by name, each whole; every process must ask where they are in pieces."""
+    return {name: whole(value) for name, value in model.state_dict().items()}
+
+
+def load(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Puts whole tensors by name into a model, which may keep them in pieces."""
+    here = model.state_dict()
+    model.load_state_dict({k: like(here[k], v) if k in here else v for k, v in tensors.items()})
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from contextlib import ExitStack, contextmanager
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from uncollapse.bound import Batch, Source, move, symbols
+from uncollapse.bound import Batch, Source, items, move, size, symbols
 from uncollapse.dials import Schedule, turn
 from uncollapse.errors import InputError, unknown
 from uncollapse.metrics.evaluation import Evaluation, evaluate
+from uncollapse.noise import WholeBatchNoise
 from uncollapse.objective import Loss, Objective
+from uncollapse.processes import ALONE, Processes, Share
 from uncollapse.randomness import generator, mix, reseed, seeded
-from uncollapse.training import finite, state
+from uncollapse.training import finite, sharding, state
 from uncollapse.training.checkpoints import Checkpoints, Snapshot
 from uncollapse.training.events import Event
 from uncollapse.training.inference import Inference, amortised
@@ -26,6 +28,8 @@ from uncollapse.training.plateau import Plateau
 from uncollapse.training.players import Optimiser, Player
 from uncollapse.training.procedures import Joint, Procedure
 from uncollapse.training.window import DESCENTS, SYMBOLS, Window
+
+Precision = Literal["32", "bf16-mixed"]
 
 
 class Trainer:
@@ -52,6 +56,12 @@ class Trainer:
         listeners: Callables that hear of every `Moment`.
         window: Steps between two reads of the loss.
         device: Where it runs.
+        precision: "32", or "bf16-mixed": the networks compute in bfloat16, the laws and the optimisers in float32.
+        processes: Those that train together, each of which makes this trainer.
+        sharded: Whether each of them keeps only a part of the parameters (FSDP2).
+
+    Raises:
+        InputError: for an optimiser of nobody, a model without parameters, and a precision that the device lacks.
     """
 
     def __init__(
@@ -75,9 +85,14 @@ class Trainer:
         listeners: Sequence[Listener] = (),
         window: int = 20,
         device: torch.device | str = "cpu",
+        precision: Precision = "32",
+        processes: Processes = ALONE,
+        sharded: bool = False,
     ) -> None:
-        self.device = torch.device(device)
-        self.model, self.train, self.valid = model.to(self.device), train, valid
+        self.device, self.processes, self.sharded = torch.device(device), processes, sharded and processes.size > 1
+        check_precision(precision, self.device)
+        self.precision = precision
+        self.model, self.train, self.valid = self._placed(model), train, valid
         self.objective = (objective or Objective()).to(self.device)
         self.procedure, self.inference = procedure or Joint(), inference
         self.players = _players(model, optimisers or {})
@@ -89,19 +104,36 @@ class Trainer:
         self.seconds, self.cpu_seconds = 0.0, 0.0
         self.window = Window()
 
+    def _placed(self, model: nn.Module) -> nn.Module:
+        """The model on its device, with the first process's values in all, in pieces where that was asked for."""
+        model = model.to(self.device)
+        self.processes.align(model.state_dict().values())
+        if self.sharded:
+            sharding.shard(model.players(), self.device, self.processes.size)  # pyright: ignore[reportCallIssue, reportArgumentType]
+        return model
+
     # What a procedure is made of.
 
     def loss(self, x: Batch) -> Loss:
-        """The objective on a batch, under the players now awake."""
+        """The objective on a batch, under the players now awake.
+
+        Of several processes each computes its share of the items; the values are those of the whole batch in all.
+        """
         counted = symbols(x)
         if counted is not None:
             self.window.count(SYMBOLS, counted.sum())
+        share = self.processes.share(size(x))
         model: Any = self.model
-        return self.objective(self.inference(model, self.objective, x))
+        with self.computing(share):
+            part = self.objective(self.inference(model, self.objective, items(x, share.items)))
+        if self.processes.size == 1:
+            return part
+        total, *values = self.processes.total(torch.stack([part.total, *part.parts.values()]) * share.weight)
+        return Loss(total, dict(zip(part.parts, values, strict=True)))
 
     def draw(self) -> Batch:
         """A training batch, uniformly at random with replacement."""
-        return self.batch(int(torch.randint(len(self.train), ())))
+        return self.batch(self.processes.agreed(int(torch.randint(len(self.train), ()))))
 
     def batch(self, index: int) -> Batch:
         return move(self.train[index], self.device)
@@ -109,7 +141,8 @@ class Trainer:
     @contextmanager
     def awake(self, *players: str) -> Iterator[None]:
         """Freezes the other players before the forward pass, so that nothing is computed for them."""
-        others = [player for name, player in self.players.items() if name not in players]
+        # What is in pieces cannot be frozen: its gradient is computed and left out.
+        others = [player for name, player in self.players.items() if name not in players and not self.sharded]
         for player in others:
             player.freeze(True)
         try:
@@ -127,9 +160,11 @@ class Trainer:
             norm_over: Over whose gradients the norm that is clipped is taken; those who step by default.
         """
         loss.total.backward()
-        norm = None
+        norm, norm_over = None, norm_over or players
+        if not self.sharded:  # Else the backward pass has summed them.
+            self.processes.sum_gradients(self._parameters(tuple(dict.fromkeys((*players, *norm_over)))))
         if self.clip is not None:
-            norm = get_total_norm(self._gradients(norm_over or players))
+            norm = sharding.whole(get_total_norm(self._gradients(norm_over)))
             clip_grads_with_norm_(self._parameters(players), self.clip, norm)
         for name in players:
             self.players[name].step()
@@ -137,6 +172,16 @@ class Trainer:
             player.forget_gradients()
         self.window.count(DESCENTS, 1)
         self.window.note(self.step + 1, players, loss, norm)
+
+    @contextmanager
+    def computing(self, share: Share) -> Iterator[None]:
+        """The precision asked for, and the noise that the whole batch's items would have in one process."""
+        with ExitStack() as around:
+            if self.precision == "bf16-mixed":
+                around.enter_context(torch.autocast(self.device.type, torch.bfloat16))
+            if self.processes.size > 1:
+                around.enter_context(WholeBatchNoise(share.items, share.total))
+            yield
 
     def _parameters(self, players: Sequence[str]) -> list[Tensor]:
         return [parameter for name in players for parameter in self.players[name].parameters]
@@ -169,7 +214,7 @@ class Trainer:
             self.window.close_step(self.step, loss)
             if self.step % self.every == 0:
                 self._read_window()
-            if time.perf_counter() - self._saved > self.checkpoint_seconds:
+            if self.processes.agreed(time.perf_counter() - self._saved > self.checkpoint_seconds):
                 self._save_last()
         self._read_window()
         self._end_epoch()
@@ -186,6 +231,7 @@ class Trainer:
             turn(self, path, schedule(self.step))
         self.model.train()
         loss = self.procedure(self, self.batch(index))
+        self.processes.align(self.model.buffers())
         self.step += 1
         self._tell("step", {})
         return loss
@@ -206,7 +252,8 @@ class Trainer:
         self.procedure.observe(self.epoch, self.step, validation)
         if value < self.best:
             self.best = value
-            self.checkpoints.save_best(self.step, Snapshot(dict(self.model.state_dict()), {"step": self.step}))
+            best = Snapshot(state.weights(self.model), {"step": self.step})
+            self.processes.first(lambda: self.checkpoints.save_best(self.step, best))
         verdict = self.plateau.observe(self.epoch, value) if self.plateau else "go"
         if verdict == "decay":
             self._decay()
@@ -229,7 +276,15 @@ class Trainer:
 
     def validate(self) -> Evaluation:
         """The true bound (rate weight 1) on the validation split, in evaluation mode, with the same noise each time."""
-        return evaluate(self.model, self.valid, samples=0, bound_samples=1, seed=mix(self.seed, "validate"))
+        with sharding.gathered(self.model):
+            return evaluate(
+                self.model,
+                self.valid,
+                samples=0,
+                bound_samples=1,
+                seed=mix(self.seed, "validate"),
+                processes=self.processes,
+            )
 
     def _decay(self) -> None:
         assert self.plateau is not None
@@ -239,9 +294,9 @@ class Trainer:
             player.renew(self.scale)
 
     def _load_best(self) -> None:
-        best = self.checkpoints.best()
+        best = self.processes.first(self.checkpoints.best)
         if best is not None:
-            self.model.load_state_dict(best.tensors)
+            state.load(self.model, best.tensors)
 
     def _tell(self, kind: Any, values: dict[str, Any]) -> None:
         moment = Moment(kind, self.step, self.epoch, values)
@@ -259,10 +314,11 @@ class Trainer:
         finite.check(self)  # No bad state replaces a good one.
         self._look_at_clocks()
         self._saved = time.perf_counter()
-        self.checkpoints.save_last(self.step, state.taken(self))
+        snapshot = state.taken(self)
+        self.processes.first(lambda: self.checkpoints.save_last(self.step, snapshot))
 
     def _resume(self) -> None:
-        last = self.checkpoints.last()
+        last = self.processes.first(self.checkpoints.last)
         if last is not None:
             state.restore(self, last)
 
@@ -270,6 +326,21 @@ class Trainer:
 def _clocks() -> tuple[float, float]:
     """Seconds on the wall and seconds of this process's processors: on a shared machine the second is the steadier."""
     return time.perf_counter(), time.process_time()
+
+
+def check_precision(precision: Precision, device: torch.device) -> None:
+    """Refuses a precision that a device lacks.
+
+    Raises:
+        InputError: for bf16-mixed on the CPU, and for what is no precision.
+    """
+    if precision not in get_args(Precision):
+        raise unknown("precision", precision, get_args(Precision))
+    if precision == "bf16-mixed" and device.type == "cpu":
+        raise InputError(
+            "precision `bf16-mixed` is for a GPU: on the CPU it is many times slower than 32, and LSTMs refuse it. "
+            "Leave it out, or give a GPU (`cuda`) as the device."
+        )
 
 
 def _players(model: nn.Module, optimisers: Mapping[str, Optimiser]) -> dict[str, Player]:

@@ -1,0 +1,90 @@
+"""Where a training runs: on which device, in how many processes, how precisely.
+
+Fabric starts the processes, or finds that `torchrun` or SLURM has; it takes seconds to import, so nobody does
+where there is one process.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+
+from uncollapse.errors import InputError, unknown
+from uncollapse.processes import ALONE, Processes
+from uncollapse.training.trainer import Precision, check_precision
+
+#: How several processes hold the parameters: each all of them, or each a part (FSDP2).
+Strategy = Literal["ddp", "fsdp"]
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What a training runs on; `launch` makes it."""
+
+    device: torch.device | str = "cpu"
+    precision: Precision = "32"
+    processes: Processes = ALONE
+    sharded: bool = False
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments of `Trainer`."""
+        return {name: getattr(self, name) for name in ("device", "precision", "processes", "sharded")}
+
+
+#: One process on the CPU.
+ONE = Hardware()
+
+
+def launch(
+    device: torch.device | str = "cpu", devices: int = 1, strategy: Strategy = "ddp", precision: Precision = "32"
+) -> Hardware:
+    """This process among those that train together.
+
+    Under `torchrun` and `srun` the processes are there already, and `devices` is how many they are. Else this
+    process starts `devices - 1` others with its own command line.
+
+    Arguments:
+        device: The kind of device, such as cpu or cuda; each process takes one of its own.
+        devices: How many.
+        strategy: "ddp", or "fsdp" where each process is to keep a part of the parameters only.
+        precision: "32" or "bf16-mixed".
+
+    Raises:
+        InputError: for a strategy that there is not, and where the processes cannot be had.
+    """
+    if strategy not in get_args(Strategy):
+        raise unknown("strategy", strategy, get_args(Strategy))
+    check_precision(precision, torch.device(device))
+    here, machines = started() or (devices, 1)
+    if here * machines == 1:
+        return Hardware(device, precision)
+    fabric = _fabric(torch.device(device).type, here, machines)
+    return Hardware(fabric.device, precision, Processes.joined(), strategy == "fsdp")
+
+
+def started() -> tuple[int, int] | None:
+    """How many processes `torchrun` or SLURM has started on this machine, and on how many machines; None if neither."""
+    said = os.environ
+    if "TORCHELASTIC_RUN_ID" in said:
+        here, everywhere = int(said["LOCAL_WORLD_SIZE"]), int(said["WORLD_SIZE"])
+    else:
+        here, everywhere = int(said.get("SLURM_NTASKS_PER_NODE", 1)), int(said.get("SLURM_NTASKS", 1))
+    return None if everywhere == 1 else (here, everywhere // here)
+
+
+def _fabric(accelerator: str, here: int, machines: int) -> Any:
+    try:
+        from lightning_fabric import Fabric
+    except ModuleNotFoundError as error:
+        raise InputError(f"several processes need Fabric: `pip install 'uncollapse[processes]'` ({error}).") from None
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # That it works goes without saying.
+    try:
+        fabric = Fabric(accelerator=accelerator, devices=here, num_nodes=machines, strategy="ddp")
+        fabric.launch()
+    except (ValueError, RuntimeError) as error:  # A cluster that is set up otherwise, devices that are not there.
+        raise InputError(f"cannot start {here} processes on `{accelerator}`: {' '.join(str(error).split())}") from None
+    return fabric

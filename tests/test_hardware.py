@@ -1,0 +1,91 @@
+"""Processes that something else has started, what is refused, and the whole of it through `torchrun`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from test_cli import VALUES, write_text
+from uncollapse.cli import main
+from uncollapse.cli.options import Options
+from uncollapse.errors import InputError
+from uncollapse.experiment import hardware
+from uncollapse.experiment.hardware import launch
+from uncollapse.training.checkpoints import Checkpoints
+
+SETTINGS = [word for value in VALUES for word in ("--set", value)]
+
+
+def test_torchrun_trains_and_evaluates_as_one_process_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = write_text(tmp_path / "a.txt", 60)
+    command = ["fit", "text", "--train", str(text), "--with", "aggressive", *SETTINGS]
+    command += ["--set", "training.max_epochs=1", "--samples", "5", "--json"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "uncollapse"]
+    ran = subprocess.run([*torchrun, *command, "--out", str(tmp_path / "two")], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert main([*command, "--out", str(tmp_path / "one")]) == 0
+
+    one, two = json.loads(capsys.readouterr().out), json.loads(ran.stdout)
+    for name in ("nll", "neg_elbo", "kl", "mi"):
+        assert two[name]["value"] == pytest.approx(one[name]["value"], rel=1e-4, abs=1e-5)
+    files = [{p.relative_to(tmp_path / run) for p in (tmp_path / run).rglob("*")} for run in ("one", "two")]
+    assert files[0] == files[1]
+    last = [Checkpoints(tmp_path / run / "checkpoints").last() for run in ("one", "two")]
+    assert last[0] is not None
+    assert last[1] is not None
+    assert last[0].state["procedure"] == last[1].state["procedure"]
+    for name, tensor in last[0].tensors.items():
+        assert last[1].tensors[name].float() == pytest.approx(tensor.float(), abs=1e-4)
+
+
+def test_half_precision_on_a_cpu_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = write_text(tmp_path / "a.txt", 30)
+    command = ["fit", "text", "--train", str(text), "--precision", "bf16-mixed", "--out", str(tmp_path / "run")]
+    assert main(command) == 2
+    assert "precision `bf16-mixed` is for a GPU" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_strategy_or_precision_is_refused() -> None:
+    with pytest.raises(InputError, match="unknown strategy `dp`"):
+        launch(strategy="dp")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(InputError, match="unknown precision `16`"):
+        launch(precision="16")  # pyright: ignore[reportArgumentType]
+
+
+def test_one_process_needs_no_fabric(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lightning_fabric", None)
+    assert launch() == hardware.ONE
+    with pytest.raises(InputError, match=r"pip install 'uncollapse\[processes\]'"):
+        launch(devices=2)
+
+
+@pytest.mark.parametrize(
+    ("environment", "found"),
+    [
+        ({}, None),
+        ({"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "6", "LOCAL_WORLD_SIZE": "3"}, (3, 2)),
+        ({"SLURM_NTASKS": "8", "SLURM_NTASKS_PER_NODE": "4"}, (4, 2)),
+        ({"SLURM_NTASKS": "1"}, None),
+        ({"SLURM_NTASKS": "4", "TORCHELASTIC_RUN_ID": "a", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}, (2, 1)),
+    ],
+)
+def test_processes_that_were_started_are_counted(
+    environment: dict[str, str], found: tuple[int, int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("TORCHELASTIC_RUN_ID", "SLURM_NTASKS", "SLURM_NTASKS_PER_NODE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert hardware.started() == found
+
+
+def test_a_comparisons_cells_are_told_what_to_run_on() -> None:
+    text = Path("a.txt").resolve()
+    assert "--devices" not in Options(train=text).arguments("text")
+    said = Options(train=text, devices=2, strategy="fsdp", precision="bf16-mixed").arguments("text")
+    assert " ".join(said).endswith(f"--devices 2 --strategy fsdp --precision bf16-mixed --train {text}")

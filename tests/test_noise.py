@@ -1,0 +1,67 @@
+"""Noise for a share of a batch is what the whole batch would have drawn for those items."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.distributions import Bernoulli, Independent, Normal
+from torch.nn import functional as F
+
+from uncollapse.noise import WholeBatchNoise
+from uncollapse.processes import Processes
+
+# What is drawn for items (N, 11, 13), the items first in what it gives. Shares are smaller than 11 items.
+DRAWS: dict[str, Callable[[Tensor], Tensor]] = {
+    "dropout": lambda x: F.dropout(x, 0.5),
+    "dropout of what an LSTM gives": lambda x: F.dropout(ONE_LAYER(x)[0], 0.5),
+    "dropout with the items last": lambda x: F.dropout(
+        x.permute(1, 2, 0).clone(memory_format=torch.contiguous_format), 0.5
+    ).permute(2, 0, 1),
+    "feature dropout": lambda x: F.dropout1d(x, 0.5),
+    "draws of a law": lambda x: Independent(Normal(x, 1.0), 2).rsample((1,))[0],
+    "draws that depend on the items": lambda x: Bernoulli(probs=x.sigmoid()).sample(),
+    "numbers of a size": lambda x: torch.randn(len(x), 11, 13, device=x.device),
+    "numbers like others": lambda x: torch.rand_like(x),
+    "a layer's dropout": lambda x: nn.Dropout(0.3)(x),
+    "dropout between layers": lambda x: RECURRENT(x)[0],
+    "a mask for all items": lambda x: x * F.dropout(torch.ones(11, 13, device=x.device), 0.5),
+}
+ONE_LAYER = nn.LSTM(13, 5, batch_first=True).requires_grad_(False)
+RECURRENT = nn.LSTM(13, 5, num_layers=2, dropout=0.5, batch_first=True).requires_grad_(False)
+
+
+@pytest.mark.parametrize("name", DRAWS)
+@pytest.mark.parametrize(("total", "size"), [(8, 2), (7, 2), (7, 3), (5, 5), (2, 3), (1, 2)])
+def test_a_share_of_the_noise_is_that_of_the_whole_batch(
+    name: str, total: int, size: int, device: torch.device
+) -> None:
+    if device.type == "cuda" and name == "dropout between layers":
+        pytest.skip("cuDNN draws the masks between its layers by itself")
+    for layer in (ONE_LAYER, RECURRENT):
+        layer.to(device)
+    x = torch.randn(total, 11, 13, device=device)
+    torch.manual_seed(1)
+    whole, after = DRAWS[name](x), torch.rand((), device=device)
+    for rank in range(size):
+        share = Processes(rank, size).share(total)
+        torch.manual_seed(1)
+        with WholeBatchNoise(share.items, share.total):
+            part = DRAWS[name](x[share.items])
+        torch.testing.assert_close(part, whole[share.items])
+        assert torch.rand((), device=device) == after
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+@pytest.mark.parametrize("total", range(1, 9))
+def test_the_shares_of_a_batch_are_the_batch(total: int, size: int) -> None:
+    shares = [Processes(rank, size).share(total) for rank in range(size)]
+    x = torch.randn(total)
+    assert sum(share.weight for share in shares) == pytest.approx(1)
+    mean = sum(share.weight * x[share.items].mean() for share in shares)
+    assert mean == pytest.approx(x.mean().item(), abs=1e-6)
+    counted = torch.cat([torch.arange(total)[share.items] for share in shares if share.weight])
+    assert counted.equal(torch.arange(total))
+    assert all(len(x[share.items]) for share in shares)
