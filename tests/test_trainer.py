@@ -219,7 +219,7 @@ def test_an_optimiser_for_nobody_is_refused() -> None:
 
 def test_a_damaged_checkpoint_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "last-00000001.safetensors").write_bytes(b"no")
-    with pytest.raises(uc.InputError, match=r"last-00000001.safetensors` is no checkpoint"):
+    with pytest.raises(uc.InputError, match=r"last-00000001.safetensors` is damaged"):
         read(tmp_path / "last-00000001.safetensors")
 
 

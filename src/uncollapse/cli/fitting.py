@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Samples = Annotated[int, Parameter(validator=Number(gte=0))]
 Items = Annotated[int | None, Parameter(validator=Number(gte=1))]
+Seconds = Annotated[float, Parameter(validator=Number(gte=0))]
 Seed = Annotated[int, Parameter(validator=Number(gte=0))]
 
 
@@ -36,6 +37,7 @@ def fit(
     quiet: bool = False,
     json: bool = False,
     tensorboard: bool = False,
+    checkpoint_seconds: Seconds = 120.0,
 ) -> None:
     """Train a VAE and evaluate it on the test split; the same command goes on from the last checkpoint.
 
@@ -49,6 +51,7 @@ def fit(
         quiet: Show no progress.
         json: Print the figures as JSON.
         tensorboard: Write them for TensorBoard too, in the run's folder.
+        checkpoint_seconds: The longest time between two checkpoints within an epoch.
     """
     names, recipe = title(remedies), options.recipe_for(data)
     spec = options.spec(data, [names], seed)
@@ -58,7 +61,8 @@ def fit(
     _check(options.device)
     extra = [_tensorboard(folder)] if tensorboard else []
     with show.training(quiet) as shown:
-        execute.train(spec, folder, {"recipe": recipe, "remedy": names}, [*shown, *extra], options.device)
+        asked = {"recipe": recipe, "remedy": names}
+        execute.train(spec, folder, asked, [*shown, *extra], options.device, checkpoint_seconds)
     if not quiet:
         show.note(f"evaluating the test split, {samples} samples an item")
     figures, report = execute.judge(folder, samples=samples, items=items)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from uncollapse import files
 from uncollapse.data.batches import Batched
 from uncollapse.data.text import Corpus
 from uncollapse.diagnosis import verdict
@@ -21,10 +22,16 @@ from uncollapse.metrics.evaluation import Evaluation, evaluate
 from uncollapse.randomness import generator
 from uncollapse.training.checkpoints import Checkpoints
 from uncollapse.training.listeners import JSONLines, Listener
+from uncollapse.training.trainer import CHECKPOINT_SECONDS
 
 
 def train(
-    spec: Spec, out: Path, asked: Mapping[str, Any], listeners: Sequence[Listener] = (), device: str = "cpu"
+    spec: Spec,
+    out: Path,
+    asked: Mapping[str, Any],
+    listeners: Sequence[Listener] = (),
+    device: str = "cpu",
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> None:
     """Trains to the end in a run directory, going on where it was stopped.
 
@@ -34,6 +41,7 @@ def train(
         asked: What to write down beside the versions, such as the remedies' names.
         listeners: Callables that hear of every `Moment`.
         device: Where to train.
+        checkpoint_seconds: The longest time between two checkpoints within an epoch.
 
     Raises:
         InputError: where the spec or the folder cannot be used, or where another process trains in the folder.
@@ -50,12 +58,13 @@ def train(
         checkpoints=Checkpoints(out / "checkpoints"),
         listeners=[JSONLines(out / run.METRICS), Probe(out / "probe", model, valid), *listeners],
         device=device,
+        checkpoint_seconds=checkpoint_seconds,
     )
     # Only now, so that a spec that cannot be built leaves no folder behind.
     mark = corpus.fingerprint
     with run.locked(out):
         run.open_folder(out, spec.model_dump(mode="json"), identity(spec, mark), mark, asked)
-        run.write(out / run.VOCABULARY, vocabulary(corpus))
+        files.write_text(out / run.VOCABULARY, vocabulary(corpus))
         trainer.fit()
 
 
@@ -127,5 +136,7 @@ def subset(source: Batched, items: int | None) -> Batched:
 
 def seconds(path: Path, clock: str) -> dict[str, Any]:
     """The training time of a run, validation included, as a figure; `clock` is "seconds" or "cpu_seconds"."""
-    spent = [epoch[clock] for epoch in run.epochs(path)]
-    return {"value": spent[-1] if spent else 0.0, "se": None, "n": 1, "unit": "s", "cap": None}
+    spent = [epoch.get(clock) for epoch in run.epochs(path)] or [0.0]
+    if not isinstance(spent[-1], int | float):
+        raise InputError(f"`{path / run.METRICS}` is damaged: its last epoch does not say its {clock}.")
+    return {"value": spent[-1], "se": None, "n": 1, "unit": "s", "cap": None}

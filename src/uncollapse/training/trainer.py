@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,11 +22,14 @@ from uncollapse.training import state
 from uncollapse.training.checkpoints import Checkpoints, Snapshot
 from uncollapse.training.events import Event
 from uncollapse.training.inference import Inference, amortised
-from uncollapse.training.listeners import Listener, Moment
+from uncollapse.training.interruption import held_back
+from uncollapse.training.listeners import TOLD, Listener, Moment
 from uncollapse.training.plateau import Plateau
 from uncollapse.training.players import Optimiser, Player
 from uncollapse.training.procedures import Joint, Procedure
 from uncollapse.training.window import DESCENTS, SYMBOLS, Window
+
+CHECKPOINT_SECONDS = 120.0
 
 
 class Trainer:
@@ -72,7 +75,7 @@ class Trainer:
         plateau: Plateau | None = None,
         seed: int = 0,
         checkpoints: Checkpoints | None = None,
-        checkpoint_seconds: float = 120.0,
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
         listeners: Sequence[Listener] = (),
         window: int = 20,
         device: torch.device | str = "cpu",
@@ -86,9 +89,10 @@ class Trainer:
         self.max_epochs, self.plateau, self.seed = max_epochs, plateau, seed
         self.checkpoints, self.checkpoint_seconds = checkpoints or Checkpoints(None), checkpoint_seconds
         self.listeners, self.every = listeners, window
-        self.step, self.epoch, self.best, self.stopped = 0, 0, float("inf"), False
+        self.step, self.epoch, self.best, self.stopped, self.told = 0, 0, float("inf"), False, 0
         self.seconds, self.cpu_seconds = 0.0, 0.0
         self.window = Window()
+        self.interrupted: Callable[[], bool] = lambda: False
 
     # What a procedure is made of.
 
@@ -150,11 +154,14 @@ class Trainer:
         return self.stopped or self.epoch >= self.max_epochs
 
     def fit(self) -> None:
-        """Trains to the end, from the last checkpoint where there is one, and leaves the best weights in the model."""
+        """Trains to the end, from the last checkpoint where there is one, and leaves the best weights in the model.
+
+        SIGINT (Ctrl-C) and SIGTERM take effect after a checkpoint at the end of the step; a second one at once.
+        """
         self._resume()
-        self._tell("start", {"epochs": self.max_epochs, "steps_per_epoch": len(self.train)})
-        with seeded(self.seed, "fit", device=self.device):
-            while not self.finished:
+        self._tell("start", {"epochs": self.max_epochs, "steps_per_epoch": len(self.train), "told": self.told})
+        with held_back(self._where) as self.interrupted, seeded(self.seed, "fit", device=self.device):
+            while not (self.finished or self.interrupted()):
                 self._run_epoch()
         self._load_best()
         self._tell("end", {"seconds": self.seconds})
@@ -166,26 +173,33 @@ class Trainer:
             self.window.close_step(self._outer_step(index))
             if self.step % self.every == 0:
                 self._read_window()
-            if time.perf_counter() - self._saved > self.checkpoint_seconds:
+            leave = self.interrupted()
+            if leave or time.perf_counter() - self._saved > self.checkpoint_seconds:
                 self._save_last()
+            if leave:
+                return
         self._read_window()
         self._end_epoch()
 
     def _happen(self, when: str, at: int) -> None:
-        for event in self.events:
+        for number, event in enumerate(self.events):
             if (event.when, event.at) == (when, at):
+                reseed(self.seed, "event", when, at, number, device=self.device)
                 event.do(self)
 
     def _outer_step(self, index: int) -> Loss:
         self._happen("step", self.step)
         reseed(self.seed, "step", self.step, device=self.device)
-        for path, schedule in self.dials.items():
-            turn(self, path, schedule(self.step))
+        self._turn_dials(self.step)
         self.model.train()
         loss = self.procedure(self, self.batch(index))
         self.step += 1
         self._tell("step", {})
         return loss
+
+    def _turn_dials(self, step: int) -> None:
+        for path, schedule in self.dials.items():
+            turn(self, path, schedule(step))
 
     def _read_window(self) -> None:
         values = self.window.means(self.step)
@@ -224,7 +238,9 @@ class Trainer:
 
     def validate(self) -> Evaluation:
         """The true bound (rate weight 1) on the validation split, in evaluation mode, with the same noise each time."""
-        return evaluate(self.model, self.valid, samples=0, bound_samples=1, seed=mix(self.seed, "validate"))
+        # Seeded, as a data set may draw at random: what was drawn before depends on where a run was stopped.
+        with seeded(self.seed, "validate", device=self.device):
+            return evaluate(self.model, self.valid, samples=0, bound_samples=1, seed=mix(self.seed, "validate"))
 
     def _decay(self) -> None:
         assert self.plateau is not None
@@ -239,6 +255,7 @@ class Trainer:
             self.model.load_state_dict(best.tensors)
 
     def _tell(self, kind: Any, values: dict[str, Any]) -> None:
+        self.told += kind in TOLD
         moment = Moment(kind, self.step, self.epoch, values)
         for listener in self.listeners:
             listener(moment)
@@ -260,6 +277,11 @@ class Trainer:
         last = self.checkpoints.last()
         if last is not None:
             state.restore(self, last)
+            self._turn_dials(max(0, self.step - 1))
+
+    def _where(self) -> str:
+        again = "the same command goes on from there" if self.checkpoints.folder else "it was kept in memory alone"
+        return f"stopped at step {self.step}; {again}."
 
 
 def _clocks() -> tuple[float, float]:
