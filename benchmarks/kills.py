@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 
-os.environ |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}  # Before torch: a fork must find no threads.
+os.environ |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}  # Before torch is imported.
 
 import argparse
 import json
@@ -55,7 +55,7 @@ MOMENTS = (
     "inside a validation",
     "half of `last` written",
     "between the steps of two players",
-    "in a decay, the best reloaded",
+    "in a decay, the best loaded back",
     "`best` written, `last` not",
     "before the rename of a file",
     "new `last` there, old ones not deleted",
@@ -78,7 +78,7 @@ def spec_of(remedy: str, text: Path) -> Spec:
     values |= {f"training.optimisers.{player}.learning_rate": 2.0 for player in ("inference", "generation")}
     if "aggressive" in remedy:
         values |= {"training.procedure.window": 2, "training.procedure.limit": 6}
-        values |= {"training.procedure.until.max_epochs": 4, "training.procedure.until.min_steps": 20}
+        values |= {"training.procedure.until.max_epochs": 5, "training.procedure.until.min_steps": 999}
     overrides = tuple(f"{path}={value}" for path, value in values.items())
     return Options(train=text, overrides=overrides).spec("text", [remedy], 0)
 
@@ -122,7 +122,7 @@ def launch(spec: Spec, folder: Path, plan: Plan = Plan()) -> Ended:  # noqa: B00
         os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     phase, *counts = shared[: len(MOMENTS) + 2]
-    passed = dict(zip([*MOMENTS, INNER], counts, strict=True))
+    passed = dict(zip([*MOMENTS, INNER], counts, strict=True)) | {MOMENTS[11]: 1}  # Passed by who goes on.
     if os.WIFEXITED(status):
         if os.WEXITSTATUS(status):
             raise SystemExit(f"a training in {folder} failed: see above.")
@@ -308,30 +308,34 @@ class Whole(NamedTuple):
 def references(folder: Path) -> dict[str, Whole]:
     """Every remedy's run that is never killed; made anew each time, to measure how long it takes now."""
     text, found = write_text(folder / "text.txt"), {}
+    # Torch imports as much again when it first trains: here once, and not in every fork.
+    shutil.rmtree(folder / "first", ignore_errors=True)
+    execute.train(spec_of("plain", text), folder / "first", {})
     for remedy in REMEDIES:
         spec, out = spec_of(remedy, text), folder / remedy / "whole"
         shutil.rmtree(out, ignore_errors=True)
+        print(f"{remedy}, never killed", file=sys.stderr)
         began = time.perf_counter()
         ended = launch(spec, out)
         found[remedy] = Whole(spec, out, time.perf_counter() - began, ended.counts)
     return found
 
 
-def plan(whole: Whole, number: int, draw: random.Random) -> Plan:
-    """The plan of one kill: from outside, or at the moment whose turn it is, of those that this training passes."""
+def plan(whole: Whole, number: int, hits: Counter[str], draw: random.Random) -> Plan:
+    """The plan of one kill: from outside, or at the moment that was hit least of those that this training passes."""
     if number % 2:
         return Plan(delay=draw.uniform(0, whole.seconds))
-    names = [INNER, *MOMENTS] if whole.counts[INNER] else list(MOMENTS)
-    moment = names[number // 2 % len(names)]
+    moment = min((name for name in (INNER, *MOMENTS) if whole.counts[name]), key=hits.__getitem__)
     return Plan(moment=moment, time=draw.randint(1, max(1, min(60, whole.counts[moment]) // 3)))
 
 
-def killed_run(whole: Whole, folder: Path, first: int, most: int, draw: random.Random) -> dict[str, Any]:
+def killed_run(whole: Whole, folder: Path, first: int, last: int, hits: Counter[str], seed: str) -> dict[str, Any]:
     """One training, killed again and again and then let end, held against the whole one."""
     shutil.rmtree(folder, ignore_errors=True)
     kills: list[str] = []
-    for number in range(first, first + most):
-        ended = launch(whole.spec, folder, plan(whole, number, draw))
+    draw = random.Random(seed)
+    for number in range(first, last):
+        ended = launch(whole.spec, folder, plan(whole, number, hits + Counter(kills), draw))
         if not ended.where:
             break
         kills.append(ended.where)
@@ -345,11 +349,13 @@ def main(folder: Path, wanted: int, seed: int) -> int:
     record = folder / f"kills-seed{seed}.jsonl"
     lines = record.read_text(encoding="utf-8").splitlines() if record.is_file() else []
     done = [json.loads(line) for line in lines]
+    torch.set_num_threads(1)  # A fork must find no other threads.
     wholes = references(folder)
     while (so_far := sum(len(run["kills"]) for run in done)) < wanted:
-        remedy, draw = REMEDIES[len(done) % len(REMEDIES)], random.Random(f"{seed}/{len(done)}")
-        most = min(KILLS_A_RUN, wanted - so_far)
-        run = killed_run(wholes[remedy], folder / remedy / "killed", so_far, most, draw)
+        remedy = REMEDIES[len(done) % len(REMEDIES)]
+        hits = Counter(kill for run in done for kill in run["kills"])
+        last = min(so_far + KILLS_A_RUN, wanted)
+        run = killed_run(wholes[remedy], folder / remedy / "killed", so_far, last, hits, f"{seed}/{len(done)}")
         done.append({"remedy": remedy, **run})
         with record.open("a", encoding="utf-8") as file:
             file.write(json.dumps(done[-1]) + "\n")
@@ -376,5 +382,4 @@ if __name__ == "__main__":
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    torch.set_num_threads(1)
     sys.exit(main(given.folder.resolve(), given.kills, given.seed))

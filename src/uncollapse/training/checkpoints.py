@@ -148,7 +148,10 @@ class Checkpoints:
     def choose(self, path: Path) -> Snapshot:
         """Goes on from one `last`."""
         snapshot = read(path)
-        self._best_name = snapshot.state.get("best_file")
+        best = snapshot.state.get("best_file")
+        if best is not None and not (isinstance(best, str) and best.startswith("best-")):
+            raise InputError(f"`{path}` is damaged: it names no `best`.")
+        self._best_name = best
         self._kept = [(path.name, self._best_name)]
         return snapshot
 
