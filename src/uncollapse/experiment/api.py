@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from uncollapse.bound import Source
 from uncollapse.data.batches import source
@@ -170,10 +171,17 @@ def load(path: str | Path, model: nn.Module | None = None) -> Trained:
     return Trained(model.eval(), words, longest)
 
 
+class _Unfilled(TorchFunctionMode):
+    """Draws nothing: on tensors without memory a draw takes torch a second, for what it imports."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return args[0] if func in (Tensor.uniform_, Tensor.normal_) else func(*args, **(kwargs or {}))
+
+
 def _check_fit(spec: Spec, vocabulary: int, tensors: Mapping[str, Tensor], path: Path) -> None:
     """Refuses weights that are not of the spec's model before memory is taken for it: a spec can ask for any size."""
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _Unfilled():
             model = build.model(spec, vocabulary)
     except (RuntimeError, TypeError, OverflowError):
         raise InputError(f"the spec of `{path}` asks for a model that no machine can hold.") from None
