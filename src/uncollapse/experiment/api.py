@@ -175,7 +175,8 @@ class _Unfilled(TorchFunctionMode):
     """Draws nothing: on tensors without memory a draw takes torch a second, for what it imports."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return args[0] if func in (Tensor.uniform_, Tensor.normal_) else func(*args, **(kwargs or {}))
+        draws = func in (nn.init.uniform_, nn.init.normal_, Tensor.uniform_, Tensor.normal_)
+        return None if draws else func(*args, **(kwargs or {}))
 
 
 def _check_fit(spec: Spec, vocabulary: int, tensors: Mapping[str, Tensor], path: Path) -> None:
