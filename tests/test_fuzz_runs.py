@@ -245,6 +245,7 @@ def answer(do: Callable[[], Any]) -> str:
     return said
 
 
+@pytest.mark.timeout(900)  # A minute on a quiet machine.
 @pytest.mark.skipif(sys.platform != "linux", reason="limits its memory as Linux does")
 def test_no_run_folder_does_more_than_answer_or_be_refused(
     place: Path, little_memory: None, monkeypatch: pytest.MonkeyPatch

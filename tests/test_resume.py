@@ -67,7 +67,7 @@ def assert_same(folder: Path, one: Trainer, other: Trainer) -> None:
 # Kills.
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs a fork")
+@pytest.mark.timeout(900)  # Seconds on a quiet machine.
 def test_runs_killed_at_any_moment_end_as_the_run_that_was_not(tmp_path: Path) -> None:
     command = [sys.executable, str(KILLS), str(tmp_path / "kills"), "--kills", "20"]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
@@ -168,9 +168,16 @@ def send(number: signal.Signals) -> Callable[[], None]:
     return lambda: os.kill(os.getpid(), number)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("procedure", [Joint, lambda: Aggressive(budget=4)])
-@pytest.mark.parametrize(("kind", "step"), [("step", 6), ("step", 12), ("epoch", 24), ("start", 0), ("epoch", 60)])
+@pytest.mark.parametrize(
+    ("number", "procedure", "kind", "step"),
+    [
+        (signal.SIGINT, Joint, "start", 0),
+        (signal.SIGINT, lambda: Aggressive(budget=4), "step", 6),
+        (signal.SIGTERM, Joint, "step", 12),
+        (signal.SIGTERM, lambda: Aggressive(budget=4), "epoch", 24),
+        (signal.SIGINT, Joint, "epoch", 60),
+    ],
+)
 def test_an_interruption_waits_for_a_checkpoint_and_nothing_is_lost(
     tmp_path: Path, number: signal.Signals, procedure: Any, kind: str, step: int
 ) -> None:
@@ -258,7 +265,7 @@ def files_of(folder: Path, kind: str) -> list[Path]:
 
 
 @pytest.mark.parametrize("kind", ["last", "best"])
-@pytest.mark.parametrize("how", ["changed", "cut", "emptied", "gone"])
+@pytest.mark.parametrize("how", ["changed", "cut", "gone"])
 def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(
     tmp_path: Path, kind: str, how: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -272,7 +279,6 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(
     ways = {
         "changed": lambda: damaged(victim),
         "cut": lambda: victim.write_bytes(victim.read_bytes()[:-1]),
-        "emptied": lambda: victim.write_bytes(b""),
         "gone": victim.unlink,
     }
     ways[how]()
