@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from uncollapse import __version__
 from uncollapse.cli import fitting, main
 from uncollapse.cli.options import Options
 from uncollapse.data import stdlib
-from uncollapse.experiment.run import locked
+from uncollapse.experiment.run import held, is_held, locked
 
 PROGRAM = [sys.executable, "-m", "uncollapse"]
 SIZES = ("model.encoder.hidden", "model.encoder.embedding", "model.decoder.hidden", "model.decoder.embedding")
@@ -358,6 +359,7 @@ def test_a_reader_that_has_seen_enough_ends_it_silently(trained: Path) -> None:
 LISTEN = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
 ENDLESS = ["--set", "training.max_epochs=100000", "--set", "training.plateau=null"]
 STOPPED = "uncollapse: stopped; the same command goes on from the last checkpoint."
+KEPT = r"uncollapse: stopped at step \d+; the same command goes on from there\."
 
 
 def stopped(arguments: list[str], log: Path, by: signal.Signals) -> tuple[int, str]:
@@ -379,8 +381,10 @@ def test_an_interruption_says_how_to_go_on(tmp_path: Path, text: Path, by: signa
     arguments = ["fit", "text", "--train", str(text), "--out", str(tmp_path / "run")]
     ended, error = stopped(arguments, tmp_path / "run" / "metrics.jsonl", by)
     assert ended == status
-    assert error.splitlines()[-1] == STOPPED
+    assert re.fullmatch(KEPT, error.splitlines()[-1])
     assert "Traceback" not in error
+    last = max((tmp_path / "run" / "checkpoints").glob("last-*.safetensors")).stem.removeprefix("last-")
+    assert f"step {int(last)};" in error
 
 
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
@@ -391,4 +395,33 @@ def test_a_comparison_that_is_stopped_ends_its_cells(tmp_path: Path, text: Path,
     assert ended == 128 + by
     assert error.splitlines()[-1] == STOPPED
     with locked(cell):  # As nobody trains in it any more.
-        assert cell.with_name("plain-seed0.log").read_text(encoding="utf-8").splitlines()[-1] == STOPPED
+        assert re.fullmatch(KEPT, cell.with_name("plain-seed0.log").read_text(encoding="utf-8").splitlines()[-1])
+
+
+def test_the_cells_of_a_comparison_that_is_killed_end_too_and_keep_their_step(tmp_path: Path, text: Path) -> None:
+    arguments = ["compare", "text", "--train", str(text), "--remedies", "plain", "--seeds", "1"]
+    cell = tmp_path / "out" / "cells" / "plain-seed0"
+    ended, _ = stopped([*arguments, "--out", str(tmp_path / "out")], cell / "metrics.jsonl", signal.SIGKILL)
+    assert ended == -signal.SIGKILL
+    deadline = time.monotonic() + 60
+    while is_held(cell):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    said = cell.with_name("plain-seed0.log")
+    while not said.read_text(encoding="utf-8").endswith("\n") or "stopped at" not in said.read_text(encoding="utf-8"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert re.fullmatch(KEPT, said.read_text(encoding="utf-8").splitlines()[-1])
+
+
+def test_a_second_training_or_comparison_in_one_folder_is_refused(
+    trained: Path, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit = ["fit", "text", "--train", str(text), "--out", str(trained), "--samples", "3", "--quiet", *SET]
+    with locked(trained):
+        assert main(fit) == 2
+    assert capsys.readouterr().err.startswith(f"uncollapse: another process is training in `{trained}`: wait for it")
+    out = begun(tmp_path / "out", Options(train=text, overrides=VALUES).arguments("text"))
+    with held(out, "comparing"):
+        assert main([*compare_arguments(text, out), "--remedies", "plain"]) == 2
+    assert capsys.readouterr().err.startswith(f"uncollapse: another process is comparing in `{out}`: wait for it")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 
 from uncollapse.errors import InputError
-from uncollapse.experiment import compare
+from uncollapse.experiment import compare, run
 from uncollapse.experiment.run import write_json
 
 FIT = ["text", "--recipe", "text", "--train", "a.txt", "--set", "training.clip=1"]
@@ -97,3 +99,110 @@ def test_stopped_processes_end_and_no_further_one_starts(
         processes.stop()
         assert ended.result(timeout=10) == (-9 if deaf else -15)
         assert processes.run(["false"], output, 1) == -1
+
+
+# Cells, by a stand-in for `uncollapse fit` that ends as its remedy says.
+
+FIT_IN_SHORT = """#!/bin/sh
+for word; do
+  [ "$before" = --with ] && remedy=$word
+  [ "$before" = --out ] && out=$word
+  before=$word
+done
+case $remedy in
+  killed) kill -9 $$ ;;
+  failed) echo "uncollapse: no luck." >&2; exit 3 ;;
+esac
+mkdir -p "$out"
+echo "$UNCOLLAPSE_PARENT" > "$out/parent"
+echo '{"verdict": "healthy", "nll": {}, "neg_elbo": {}}' > "$out/evaluation-test-k5-s0.json"
+"""
+
+
+@pytest.fixture
+def short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    program = tmp_path / "python"
+    program.write_text(FIT_IN_SHORT)
+    program.chmod(0o755)
+    monkeypatch.setattr(compare.sys, "executable", str(program))
+    monkeypatch.setattr(compare, "_LOOK", 0.02)
+    return tmp_path / "out"
+
+
+def errors(out: Path, remedies: list[str]) -> dict[str, str]:
+    rows = compare.run(FIT, remedies, [0], out, jobs=2, samples=5).rows
+    return {row["remedy"]: row.get("error", "") for row in rows}
+
+
+def test_cells_that_fail_are_shown_with_their_errors_and_the_others_finish(short: Path) -> None:
+    found = errors(short, ["failed", "killed", "plain", "beta"])
+    assert found == {
+        "failed": "uncollapse: no luck.",
+        "killed": "its process was ended by SIGKILL.",
+        "plain": "",
+        "beta": "",
+    }
+    rows = json.loads((short / "comparison.json").read_text())["rows"]
+    assert {row["remedy"]: row.get("error", "") for row in rows} == found
+    assert int((short / "cells" / "plain-seed0" / "parent").read_text()) == os.getpid()
+
+
+def test_a_cell_that_cannot_be_started_is_one_that_failed(short: Path) -> None:
+    (short / "cells").mkdir(parents=True)
+    (short / "cells" / "beta-seed0.log").mkdir()
+    write_json(short / "compare.json", {"fit": FIT})
+    assert errors(short, ["beta", "plain"]) == {"beta": "it could not be started: Is a directory.", "plain": ""}
+
+
+def test_damaged_figures_are_made_again(short: Path) -> None:
+    errors(short, ["plain"])
+    figures = short / "cells" / "plain-seed0" / "evaluation-test-k5-s0.json"
+    figures.write_text(figures.read_text()[:-5])
+    assert compare.collect(short, 5).rows[0]["error"]
+    assert errors(short, ["plain"]) == {"plain": ""}
+
+
+def test_a_cell_that_a_killed_comparison_left_behind_is_waited_for(short: Path) -> None:
+    errors(short, ["beta"])
+    cell = short / "cells" / "plain-seed0"
+    with run.held(cell, "training"), ThreadPoolExecutor(1) as pool:
+        found = pool.submit(errors, short, ["plain"])
+        time.sleep(0.3)
+        assert not (cell / "parent").exists()
+        (cell / "lock").unlink()
+        assert found.result(timeout=30) == {"plain": "", "beta": ""}
+
+
+@pytest.mark.parametrize("left", [["lock"], ["lock", "compare.partial"]])
+def test_a_comparison_that_a_kill_left_begun_is_gone_on_with(short: Path, left: list[str]) -> None:
+    short.mkdir()
+    for name in left:
+        (short / name).write_text("")
+    assert errors(short, ["plain"]) == {"plain": ""}
+
+
+def test_a_second_comparison_in_one_folder_is_refused(short: Path) -> None:
+    errors(short, ["plain"])
+    with run.held(short, "comparing"), pytest.raises(InputError, match="another process is comparing in"):
+        errors(short, ["plain"])
+
+
+def test_who_is_interrupted_while_cells_end_ends_them_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(60)"
+    processes, log = compare.Processes(), tmp_path / "log"
+    with log.open("w") as output, ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(processes.run, [sys.executable, "-c", code], output, 1)
+        while not log.read_text():
+            time.sleep(0.02)
+        (process,) = processes._running
+        patient = process.wait
+
+        def interrupt(timeout: float | None = None) -> int:
+            if timeout is None:
+                return patient()
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(process, "wait", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            processes.stop()
+        assert ended.result(timeout=10) == -9

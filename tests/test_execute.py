@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from test_cli import VALUES, write_text
+from uncollapse import files
 from uncollapse.cli.options import Options
 from uncollapse.errors import InputError
 from uncollapse.experiment import execute, run
@@ -55,7 +56,7 @@ def test_a_folder_that_another_training_holds_is_refused(trained: Path, text: Pa
 
 def test_a_run_goes_on_and_is_judged_after_its_text_was_moved(trained: Path, text: Path, tmp_path: Path) -> None:
     spec = run.read_spec(trained)
-    run.write(trained / run.SPEC, json.dumps({**spec, "data": {**spec["data"], "train": "/absent.txt"}}))
+    files.write_text(trained / run.SPEC, json.dumps({**spec, "data": {**spec["data"], "train": "/absent.txt"}}))
     with pytest.raises(InputError, match="absent"):
         execute.judge(trained, samples=1)
 

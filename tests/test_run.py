@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from uncollapse import files
 from uncollapse.errors import InputError
 from uncollapse.experiment import run
 
@@ -109,5 +110,5 @@ def test_a_damaged_environment_is_named(tmp_path: Path, content: object) -> None
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     made(tmp_path)
     with pytest.raises(UnicodeEncodeError):
-        run.write(tmp_path / "spec.yaml", "seed: 1\n\ud800")
+        files.write_text(tmp_path / "spec.yaml", "seed: 1\n\ud800")
     assert run.read_spec(tmp_path) == SPEC

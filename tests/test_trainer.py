@@ -53,20 +53,15 @@ def kill_at(step: int) -> Any:
 
 
 def trainer(folder: Path | None, procedure: Any, *listeners: Any, kind: Any = "adam", **settings: Any) -> Trainer:
-    return Trainer(
-        small(),
-        data(),
-        data()[:3],
-        procedure=procedure,
-        optimisers={name: Optimiser(kind, 0.01) for name in ("inference", "generation")},
-        dials={"objective.weights.rate": uc.Linear(0.1, 1.0, 40)},
-        plateau=Plateau(patience=1, not_before=1, limit=3),
-        checkpoints=Checkpoints(folder),
-        checkpoint_seconds=0.0,
-        max_epochs=5,
-        listeners=listeners,
-        **settings,
-    )
+    given = {
+        "optimisers": {name: Optimiser(kind, 0.01) for name in ("inference", "generation")},
+        "dials": {"objective.weights.rate": uc.Linear(0.1, 1.0, 40)},
+        "plateau": Plateau(patience=1, not_before=1, limit=3),
+        "checkpoint_seconds": 0.0,
+        "max_epochs": 5,
+    }
+    kept = {"checkpoints": Checkpoints(folder), "listeners": listeners}
+    return Trainer(small(), data(), data()[:3], procedure=procedure, **kept, **{**given, **settings})
 
 
 def weights(run: Trainer) -> Tensor:
@@ -213,7 +208,7 @@ def test_an_optimiser_for_nobody_is_refused() -> None:
 
 def test_a_damaged_checkpoint_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "last-00000001.safetensors").write_bytes(b"no")
-    with pytest.raises(uc.InputError, match=r"last-00000001.safetensors` is no checkpoint"):
+    with pytest.raises(uc.InputError, match=r"last-00000001.safetensors` is damaged"):
         read(tmp_path / "last-00000001.safetensors")
 
 

@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from io import TextIOWrapper
-from types import FrameType
 
 from cyclopts import App, CycloptsError, Parameter, UnknownCommandError, UnusedCliTokensError
 
 from uncollapse import __version__
 from uncollapse.cli import comparing, fitting, listing, using
+from uncollapse.cli.signals import Terminated, terminable
 from uncollapse.errors import InputError, TrainingError, because, unknown
 
 app = App(
@@ -61,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # A terminal may know fewer characters than a text has.
     try:
-        with _terminable():
+        with terminable():
             app(None if arguments is None else list(arguments))
             sys.stdout.flush()
     except (BrokenPipeError, SystemExit):  # The first is the second where rich prints.
@@ -80,30 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (MemoryError, RuntimeError) as error:
         return _refused(_starved(error), 2)
     except KeyboardInterrupt as stopped:
-        status = 128 + (signal.SIGTERM if isinstance(stopped, _Terminated) else signal.SIGINT)
-        return _refused("stopped; the same command goes on from the last checkpoint.", status)
+        status = 128 + (signal.SIGTERM if isinstance(stopped, Terminated) else signal.SIGINT)
+        return _refused(str(stopped) or "stopped; the same command goes on from the last checkpoint.", status)
     return 0
-
-
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM; whatever cleans up after Ctrl-C cleans up after it too."""
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Within it, SIGTERM is an exception, so that it ends what this process has started."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # Only the main thread may say what a signal does.
-        return
-    before = signal.signal(signal.SIGTERM, _terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise _Terminated
 
 
 def _open_what_is_closed() -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import shlex
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from cyclopts import Parameter
 
 from uncollapse.cli import show
 from uncollapse.cli.options import Kind, Options, check_device, title
-from uncollapse.cli.values import Items, Place, Samples, Seed
+from uncollapse.cli.values import Items, Place, Samples, Seconds, Seed
 from uncollapse.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def fit(
     quiet: bool = False,
     json: bool = False,
     tensorboard: bool = False,
+    checkpoint_seconds: Seconds = 120.0,
 ) -> None:
     """Train a VAE and evaluate it on the test split; the same command goes on from the last checkpoint.
 
@@ -45,6 +46,7 @@ def fit(
         quiet: Show no progress.
         json: Print the figures as JSON.
         tensorboard: Write them for TensorBoard too, in the run's folder.
+        checkpoint_seconds: The longest time between two checkpoints within an epoch.
     """
     names, recipe = title(remedies), options.recipe_for(data)
     spec = options.spec(data, [names], seed)
@@ -56,7 +58,8 @@ def fit(
     hardware = options.launch()
     leads = hardware.processes.leads
     with show.training(quiet or not leads) as shown:
-        execute.train(spec, folder, {"recipe": recipe, "remedy": names}, [*shown, *extra], hardware)
+        asked = {"recipe": recipe, "remedy": names}
+        execute.train(spec, folder, asked, [*shown, *extra], hardware, checkpoint_seconds)
     if leads and not quiet:
         show.note(f"evaluating the test split, {samples} samples an item")
     figures, report = execute.judge(folder, samples=samples, items=items, hardware=hardware)

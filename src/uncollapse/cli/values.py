@@ -48,3 +48,4 @@ Temperature: TypeAlias = Annotated[float, Parameter(validator=Number(gte=0.01, l
 Seeds: TypeAlias = Annotated[int, _within(1, 10_000)]
 #: Each is a process with its own copy of torch.
 Jobs: TypeAlias = Annotated[int, _within(1, 256)]
+Seconds: TypeAlias = Annotated[float, Parameter(validator=Number(gte=0))]

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from uncollapse.bound import Source
 from uncollapse.data.batches import source
@@ -24,10 +25,10 @@ from uncollapse.experiment.hardware import Strategy, launch
 from uncollapse.experiment.spec import Spec, identity, validated
 from uncollapse.experiment.trained import MAX_LENGTH, Trained
 from uncollapse.randomness import seeded
-from uncollapse.training.checkpoints import Checkpoints
+from uncollapse.training.checkpoints import Checkpoints, newest_best
 from uncollapse.training.listeners import JSONLines, Listener
 from uncollapse.training.progress import progress as progress_on
-from uncollapse.training.trainer import Precision
+from uncollapse.training.trainer import CHECKPOINT_SECONDS, Precision
 
 
 def fit(
@@ -49,10 +50,12 @@ def fit(
     devices: int = 1,
     strategy: Strategy = "ddp",
     precision: Precision = "32",
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> Trained:
     """Trains a model of one's own, with remedies from the catalogue, and leaves the best weights in it.
 
-    The same call with the same `out` goes on from the last checkpoint.
+    The same call with the same `out` goes on from the last checkpoint. SIGINT (Ctrl-C, or a notebook's stop) and
+    SIGTERM take effect at the end of the step, after a checkpoint; a second one at once.
 
     Arguments:
         model: An `nn.Module` that returns a `Bound` from `(x, q=None, samples=1)` and names its players, such as
@@ -73,6 +76,7 @@ def fit(
         strategy: "ddp", or "fsdp" where each process is to keep a part of the parameters only; load the weights
             from `out` then.
         precision: "32", or "bf16-mixed" on a GPU.
+        checkpoint_seconds: The longest time between two checkpoints within an epoch.
 
     Raises:
         InputError: for a model, data, remedies or settings that cannot be used.
@@ -95,6 +99,7 @@ def fit(
         seed=seed,
         checkpoints=Checkpoints(folder and folder / "checkpoints"),
         listeners=heard if processes.leads else [],
+        checkpoint_seconds=checkpoint_seconds,
         **hardware.settings(),
     )
     with ExitStack() as held:
@@ -163,14 +168,15 @@ def load(path: str | Path, model: nn.Module | None = None) -> Trained:
     path = Path(path)
     spec = validated(run.read_spec(path))
     words, longest = None, MAX_LENGTH
-    if model is None:
-        if spec.model is None:
-            raise InputError(f"the run `{path}` is of someone's own network: call `load(path, model=...)` with it.")
-        words, longest = _vocabulary(path / run.VOCABULARY)
-        model = build.model(spec, len(words))
-    checkpoints = Checkpoints(path / "checkpoints")
-    if checkpoints.last() is None or (best := checkpoints.best()) is None:
+    if model is None and spec.model is None:
+        raise InputError(f"the run `{path}` is of someone's own network: call `load(path, model=...)` with it.")
+    best = newest_best(path / "checkpoints")
+    if best is None:
         raise InputError(f"the run `{path}` has no checkpoint yet: let it train for an epoch.")
+    if model is None:
+        words, longest = _vocabulary(path / run.VOCABULARY)
+        _check_fit(spec, len(words), best.tensors, path)
+        model = build.model(spec, len(words))
     try:
         model.load_state_dict(best.tensors)
     except RuntimeError as error:
@@ -178,9 +184,35 @@ def load(path: str | Path, model: nn.Module | None = None) -> Trained:
     return Trained(model.eval(), words, longest)
 
 
+class _Unfilled(TorchFunctionMode):
+    """Draws nothing: on tensors without memory a draw takes torch a second, for what it imports."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        draws = func in (nn.init.uniform_, nn.init.normal_, Tensor.uniform_, Tensor.normal_)
+        return None if draws else func(*args, **(kwargs or {}))
+
+
+def _check_fit(spec: Spec, vocabulary: int, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Refuses weights that are not of the spec's model before memory is taken for it: a spec can ask for any size."""
+    try:
+        with torch.device("meta"), _Unfilled():
+            model = build.model(spec, vocabulary)
+    except (RuntimeError, TypeError, OverflowError):
+        raise InputError(f"the spec of `{path}` asks for a model that no machine can hold.") from None
+    asked, there = ({k: (v.dtype, list(v.shape)) for k, v in of.items()} for of in (model.state_dict(), tensors))
+    for name in sorted(asked.keys() | there.keys()):
+        if asked.get(name) != there.get(name):
+            is_, be = (" ".join(map(str, has.get(name, ["absent"]))) for has in (there, asked))
+            raise InputError(f"the weights of `{path}` do not fit the model: `{name}` is {is_}, and should be {be}.")
+        if not tensors[name].isfinite().all():
+            raise InputError(f"the weights of `{path}` are not all finite: see `{name}`.")
+
+
 def _vocabulary(path: Path) -> tuple[Vocabulary, int]:
     """A run's vocabulary, and the most tokens that its model writes: its longest training item's, and `</s>`."""
     match run.read_json(path):
-        case {"words": [str(), *_] as words, "tokens": str() as tokens, **rest}:
-            return Vocabulary(tuple(words), tokens), rest.get("longest", MAX_LENGTH - 1) + 1
+        case {"words": [str(), *_] as words, "tokens": ("words" | "characters") as tokens, **rest}:
+            longest = rest.get("longest", MAX_LENGTH - 1)
+            if all(isinstance(word, str) for word in words) and type(longest) is int and longest > 0:
+                return Vocabulary(tuple(words), tokens), longest + 1
     raise InputError(f"`{path}` holds no vocabulary (`words` and `tokens`): train the run again, or restore the file.")

@@ -5,22 +5,37 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from uncollapse.errors import InputError
-from uncollapse.experiment.run import ENVIRONMENT, METRICS, read_environment, read_json, write_json
+from uncollapse.experiment.run import (
+    ENVIRONMENT,
+    LOCK,
+    METRICS,
+    held,
+    is_held,
+    read_environment,
+    read_json,
+    write_json,
+)
 from uncollapse.experiment.summary import Comparison
 
 _LOOK = 0.5  # seconds between two looks at the cells
-_PATIENCE = 10.0  # seconds that a cell has to end when it is told to
+_PATIENCE = 60.0  # seconds that a cell has to end when it is told to: it finishes its step and keeps it
+_HANDOVER = 60.0  # seconds to wait for a cell that a killed comparison has left behind: it ends by itself
+ABOUT = "compare.json"
+#: What a process that is killed while it makes a comparison's folder may leave in it.
+_BEGUN = {LOCK, "compare.partial"}
 _CELL = re.compile(r"(.+)-seed(\d+)")
 
 
@@ -38,6 +53,8 @@ class State:
     left: float | None = None
     """Seconds to its last epoch; early stopping only shortens them."""
     text: str = ""
+    error: str = ""
+    """Why it failed, where its own output does not say."""
     _began: float = field(default=0.0, repr=False)
     _first: int = field(default=0, repr=False)
 
@@ -56,7 +73,10 @@ class State:
 
 
 class Processes:
-    """The processes of a comparison; none outlives it, and none starts once they were stopped."""
+    """The processes of a comparison, out of reach of its terminal; none starts once they were stopped.
+
+    None outlives it, even where it is killed: each ends by itself when its parent is gone (see `cli.signals`).
+    """
 
     def __init__(self) -> None:
         self._running: set[subprocess.Popen[bytes]] = set()
@@ -65,28 +85,43 @@ class Processes:
 
     def run(self, command: Sequence[str], output: IO[str], threads: int) -> int:
         """Runs a command to its end, and answers its exit status."""
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "UNCOLLAPSE_PARENT": str(os.getpid())}
         with self._lock:
             if self._stopped:
                 return -1
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment)
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=environment,
+                start_new_session=True,  # A Ctrl-C reaches it through `stop` alone, and once.
+            )
             self._running.add(process)
         status = process.wait()
         with self._lock:
             self._running.remove(process)
         return status
 
+    @property
+    def stopped(self) -> bool:
+        return self._stopped
+
     def stop(self) -> None:
-        """Ends all of them, the unwilling ones by force."""
+        """Lets all of them finish their step and end; ends by force who does not, and all if this is interrupted."""
         with self._lock:
             self._stopped, running = True, list(self._running)
+        if running:
+            print("stopping every cell after its step, to keep it; once more stops at once.", file=sys.stderr)
         for process in running:
             process.terminate()
         deadline = time.monotonic() + _PATIENCE
-        for process in running:
-            try:
-                process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
+        try:
+            for process in running:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(max(0.0, deadline - time.monotonic()))
+        finally:
+            for process in running:
                 process.kill()
 
 
@@ -120,10 +155,27 @@ def run(
         show: Called about twice a second with the state of every cell.
 
     Raises:
-        InputError: where the folder holds something else, or a comparison of other arguments or other data.
+        InputError: where the folder holds something else, a comparison of other arguments or other data, or one
+            that another process runs.
     """
     if jobs < 1:
         raise InputError(f"{jobs} jobs run nothing: ask for at least 1.")
+    _check(out)
+    with held(out, "comparing"):
+        return _run(fit_arguments, remedies, seeds, out, jobs, samples, items, data, show)
+
+
+def _run(
+    fit_arguments: Sequence[str],
+    remedies: Sequence[str],
+    seeds: Sequence[int],
+    out: Path,
+    jobs: int,
+    samples: int,
+    items: int | None,
+    data: str | None,
+    show: Callable[[list[State]], None] | None,
+) -> Comparison:
     _open(out, fit_arguments)
     states = [State(r, s, out / "cells" / f"{r}-seed{s}") for s in seeds for r in remedies]
     evaluation = _evaluation(samples, items)
@@ -172,23 +224,26 @@ def _check_data(states: Sequence[State], data: str | None = None) -> None:
             )
 
 
+def _check(out: Path) -> None:
+    """Refuses a folder that holds something else than a comparison, whole or begun."""
+    if out.exists() and not (out / ABOUT).is_file():
+        if not out.is_dir() or not {one.name for one in out.iterdir()} <= _BEGUN:
+            raise InputError(f"`{out}` is not empty and holds no comparison: give another folder.")
+
+
 def _open(out: Path, fit_arguments: Sequence[str]) -> None:
     """The folder of a comparison holds cells of one experiment only."""
-    about = out / "compare.json"
-    if about.is_file():
-        said = read_json(about)
-        if not isinstance(said, dict) or not isinstance(said.get("fit"), list):
-            raise InputError(f"`{about}` is damaged: give another folder, or remove that one.")
-        if said["fit"] != list(fit_arguments):
-            raise InputError(
-                f"the comparison in `{out}` {_difference(said['fit'], fit_arguments)}: give the arguments that it "
-                "was begun with, or another folder."
-            )
-        return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"`{out}` is not empty and holds no comparison: give another folder.")
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(about, {"fit": list(fit_arguments)})
+    about = out / ABOUT
+    if not about.is_file():
+        return write_json(about, {"fit": list(fit_arguments)})
+    said = read_json(about)
+    if not isinstance(said, dict) or not isinstance(said.get("fit"), list):
+        raise InputError(f"`{about}` is damaged: give another folder, or remove that one.")
+    if said["fit"] != list(fit_arguments):
+        raise InputError(
+            f"the comparison in `{out}` {_difference(said['fit'], fit_arguments)}: give the arguments that it "
+            "was begun with, or another folder."
+        )
 
 
 def _difference(there: Sequence[str], asked: Sequence[str]) -> str:
@@ -214,16 +269,29 @@ def _options(arguments: Sequence[str]) -> list[str]:
 
 
 def _run_cell(state: State, fit_arguments: Sequence[str], evaluation: str, jobs: int, processes: Processes) -> None:
-    if (state.folder / evaluation).is_file():
+    if _figures(state.folder / evaluation) is not None:
         state.status = "done"
         return
     state.status = "running"
-    state.folder.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "uncollapse", "fit", *fit_arguments]
     command += ["--with", state.remedy, "--seed", str(state.seed), "--out", str(state.folder)]
-    with log(state.folder).open("w", encoding="utf-8") as output:
-        ended = processes.run(command, output, threads=max(1, (os.cpu_count() or 1) // jobs))
+    try:
+        state.folder.parent.mkdir(parents=True, exist_ok=True)
+        _await(state.folder, processes)
+        with log(state.folder).open("w", encoding="utf-8") as output:
+            ended = processes.run(command, output, threads=max(1, (os.cpu_count() or 1) // jobs))
+    except OSError as error:
+        ended, state.error = 1, f"it could not be started: {error.strerror or error}."
+    if ended < 0:
+        state.error = f"its process was ended by {signal.Signals(-ended).name}."
     state.status = "failed" if ended else "done"
+
+
+def _await(folder: Path, processes: Processes) -> None:
+    """Waits a while for who trains in a cell's folder; `fit` says so where it is in vain."""
+    deadline = time.monotonic() + _HANDOVER
+    while is_held(folder) and time.monotonic() < deadline and not processes.stopped:
+        time.sleep(_LOOK)
 
 
 def _watch(ends: Sequence[Future[None]], states: list[State], show: Callable[[list[State]], None] | None) -> None:
@@ -249,10 +317,9 @@ def _everything(out: Path, states: Sequence[State]) -> list[State]:
 
 def _row(state: State, evaluation: str) -> dict[str, Any]:
     row: dict[str, Any] = {"remedy": state.remedy, "seed": state.seed}
-    path = state.folder / evaluation
-    if not path.is_file():
-        return {**row, "error": _error(state)}
-    figures = read_json(path)
+    figures = _figures(state.folder / evaluation)
+    if figures is None:
+        return {**row, "error": state.error or _error(state)}
     return {
         **figures,
         **row,
@@ -261,8 +328,18 @@ def _row(state: State, evaluation: str) -> dict[str, Any]:
     }
 
 
+def _figures(path: Path) -> dict[str, Any] | None:
+    """The figures of a cell; None where there are none, or where they are damaged and must be made again."""
+    try:
+        figures = read_json(path)
+    except InputError:
+        return None
+    return figures if isinstance(figures, dict) else None
+
+
 def _error(state: State) -> str:
-    lines = log(state.folder).read_text(encoding="utf-8").split("\n") if log(state.folder).is_file() else []
+    there = log(state.folder).is_file()
+    lines = log(state.folder).read_text(encoding="utf-8", errors="replace").split("\n") if there else []
     said = [line for line in lines if line.strip()]
     return said[-1] if said else "not evaluated with these samples and items yet"
 

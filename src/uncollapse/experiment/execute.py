@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from uncollapse import files
 from uncollapse.data.batches import Batched
 from uncollapse.data.text import Corpus
 from uncollapse.diagnosis import verdict
@@ -23,6 +24,7 @@ from uncollapse.metrics.evaluation import Evaluation, evaluate
 from uncollapse.randomness import generator
 from uncollapse.training.checkpoints import Checkpoints
 from uncollapse.training.listeners import JSONLines, Listener
+from uncollapse.training.trainer import CHECKPOINT_SECONDS
 
 
 def train(
@@ -31,6 +33,7 @@ def train(
     asked: Mapping[str, Any],
     listeners: Sequence[Listener] = (),
     hardware: Hardware = ONE,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> None:
     """Trains to the end in a run directory, going on where it was stopped.
 
@@ -40,6 +43,7 @@ def train(
         asked: What to write down beside the versions, such as the remedies' names.
         listeners: Callables that hear of every `Moment`, in the first process.
         hardware: What to train on.
+        checkpoint_seconds: The longest time between two checkpoints within an epoch.
 
     Raises:
         InputError: where the spec or the folder cannot be used, or where another process trains in the folder.
@@ -58,6 +62,7 @@ def train(
         seed=spec.seed,
         checkpoints=Checkpoints(out / "checkpoints"),
         listeners=[Probe(out / "probe", model, valid, processes), *heard],
+        checkpoint_seconds=checkpoint_seconds,
         **hardware.settings(),
     )
     # Only now, so that a spec that cannot be built leaves no folder behind.
@@ -67,7 +72,7 @@ def train(
         def open_folder() -> None:
             held.enter_context(run.locked(out))
             run.open_folder(out, spec.model_dump(mode="json"), identity(spec, mark), mark, asked)
-            run.write(out / run.VOCABULARY, vocabulary(corpus))
+            files.write_text(out / run.VOCABULARY, vocabulary(corpus))
 
         processes.first(open_folder)
         trainer.fit()
@@ -148,5 +153,7 @@ def subset(source: Batched, items: int | None) -> Batched:
 
 def seconds(path: Path, clock: str) -> dict[str, Any]:
     """The training time of a run, validation included, as a figure; `clock` is "seconds" or "cpu_seconds"."""
-    spent = [epoch[clock] for epoch in run.epochs(path)]
-    return {"value": spent[-1] if spent else 0.0, "se": None, "n": 1, "unit": "s", "cap": None}
+    spent = [epoch.get(clock) for epoch in run.epochs(path)] or [0.0]
+    if not isinstance(spent[-1], int | float):
+        raise InputError(f"`{path / run.METRICS}` is damaged: its last epoch does not say its {clock}.")
+    return {"value": spent[-1], "se": None, "n": 1, "unit": "s", "cap": None}

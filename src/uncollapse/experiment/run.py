@@ -18,12 +18,13 @@ import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 import yaml
 
 import uncollapse
+from uncollapse import files
 from uncollapse.errors import InputError, because
 
 SPEC, ENVIRONMENT, VOCABULARY, METRICS = "spec.yaml", "environment.json", "vocabulary.json", "metrics.jsonl"
@@ -43,19 +44,50 @@ def locked(path: Path) -> Iterator[None]:
         InputError: where another process trains in it, or where it holds something else than a run.
     """
     _check(path)
+    with held(path, "training"):
+        yield
+
+
+@contextmanager
+def held(path: Path, doing: str) -> Iterator[None]:
+    """Holds a folder for this process alone, and makes it where there is none.
+
+    Arguments:
+        path: The folder.
+        doing: What the processes do that exclude each other, such as "training".
+
+    Raises:
+        InputError: where another process holds it, or where it cannot be made.
+    """
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock = (path / LOCK).open("a")
     except OSError as error:
         raise _unwritable(path, error) from None
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"another process is training in `{path}`: wait for it, or give another folder.") from None
-        except OSError:
-            pass  # A filesystem that knows no locks: better to train unguarded than not at all.
+        if not _taken(lock):
+            raise InputError(f"another process is {doing} in `{path}`: wait for it, or give another folder.")
         yield
+
+
+def is_held(path: Path) -> bool:
+    """Whether another process holds a folder now."""
+    try:
+        with (path / LOCK).open("r") as lock:
+            return not _taken(lock)
+    except OSError:
+        return False
+
+
+def _taken(lock: IO[str]) -> bool:
+    """Takes a lock, which its file's closing gives back, where nobody has it."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass  # A filesystem that knows no locks: better to train unguarded than not at all.
+    return True
 
 
 def open_folder(path: Path, spec: Mapping[str, Any], identity: str, fingerprint: str, asked: Mapping[str, Any]) -> None:
@@ -82,7 +114,7 @@ def open_folder(path: Path, spec: Mapping[str, Any], identity: str, fingerprint:
     about = {"identity": identity, "data": fingerprint, "asked": dict(asked), **environment()}
     try:
         path.mkdir(parents=True, exist_ok=True)
-        write(path / SPEC, yaml.safe_dump(dict(spec), sort_keys=False))
+        files.write_text(path / SPEC, yaml.safe_dump(dict(spec), sort_keys=False))
         if not begun:
             write_json(path / ENVIRONMENT, about)
     except OSError as error:
@@ -126,10 +158,15 @@ def read_spec(path: Path) -> dict[str, Any]:
     if not (path / SPEC).is_file():
         raise InputError(f"`{path}` holds no run of uncollapse: it has no {SPEC}.")
     try:
-        spec = yaml.safe_load((path / SPEC).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"`{path / SPEC}` cannot be read: {str(error).splitlines()[0]}.") from None
-    if not isinstance(spec, dict):
+        text = (path / SPEC).read_text(encoding="utf-8")
+        # What a few lines of references to each other can stand for fills any memory.
+        aliases = any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text))
+        spec = None if aliases else yaml.safe_load(text)
+    # Of broken tags and numbers PyYAML raises whatever their reading met.
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as error:
+        why = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"`{path / SPEC}` cannot be read: {why}.") from None
+    if not isinstance(spec, dict) or not all(isinstance(name, str) for name in spec):
         raise InputError(f"`{path / SPEC}` holds no spec.")
     return spec
 
@@ -141,7 +178,8 @@ def read_environment(path: Path) -> dict[str, Any]:
         InputError: where it is missing or damaged.
     """
     about = read_json(path / ENVIRONMENT)
-    if not isinstance(about, dict) or not {"identity", "data", "asked"} <= about.keys():
+    names = isinstance(about, dict) and {"identity", "data", "asked"} <= about.keys()
+    if not names or not isinstance(about["asked"], dict):
         raise InputError(
             f"`{path / ENVIRONMENT}` is damaged: it does not name the run's identity, data and remedies. "
             "Restore it, or train again in another folder."
@@ -156,27 +194,30 @@ def read_json(path: Path) -> Any:
         InputError: where it is missing or damaged.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"`{path}` cannot be read: it is no file.")
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"`{path}` cannot be read: {error}.") from None
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes JSON aside and renames it into place."""
-    write(path, json.dumps(content, indent=1) + "\n")
-
-
-def write(path: Path, text: str) -> None:
-    """Writes a text aside and renames it into place, so that a kill leaves the old file or the new one."""
-    aside = path.with_suffix(".partial")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)
+    """Writes JSON in place of what was there."""
+    files.write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def epochs(path: Path) -> list[dict[str, Any]]:
-    """The validation records of a run, one an epoch."""
+    """The validation records of a run, one an epoch.
+
+    Raises:
+        InputError: where its log is damaged.
+    """
     if not (path / METRICS).is_file():
         return []
-    lines = (path / METRICS).read_text(encoding="utf-8").splitlines()
-    records = [json.loads(line) for line in lines if line.endswith("}")]
-    return [record for record in records if record["kind"] == "epoch"]
+    # The last line may be short: the run may be training, or a kill may have cut it.
+    *lines, _ = (path / METRICS).read_bytes().split(b"\n")
+    try:
+        records = [json.loads(line) for line in lines]
+        return [record for record in records if record["kind"] == "epoch"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise InputError(f"`{path / METRICS}` is damaged: its lines are not all records of a training.") from None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,10 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
+from uncollapse import files
 from uncollapse.bound import Batch, Bound, move, size, symbols
 from uncollapse.data.batches import numbered, source
 from uncollapse.distributions import operations
@@ -92,22 +90,24 @@ class Rows:
         if self.law is not None:
             header["law"] = _family(self.law)
             tensors |= {f"law.{name}": value for name, value in operations.parameters(self.law).items()}
-        aside = path.with_suffix(".partial")
-        # Clones, as the format refuses tensors that share memory.
-        tensors = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
-        save_file(tensors, aside, metadata={"rows": json.dumps(header)})
-        os.replace(aside, path)
+        files.write_tensors(path, tensors, {"rows": json.dumps(header)})
 
     @classmethod
     def load(cls, path: Path) -> Rows:
-        """Reads what `save` wrote; the law is None where it is not one of torch's or of this package."""
-        with safe_open(path, framework="pt") as file:
-            header = json.loads(file.metadata()["rows"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        """Reads what `save` wrote; the law is None where it is not one of torch's or of this package.
+
+        Raises:
+            InputError: where the file is missing or damaged, or holds no rows.
+        """
+        tensors, metadata = files.read_tensors(path)
         values = {k.removeprefix("law."): v for k, v in tensors.items() if k.startswith("law.")}
-        law = _restore(header.pop("law", None), values)
-        header["warnings"] = tuple(header.get("warnings", ()))
-        return cls(**{name: tensors.get(name) for name in TENSORS}, law=law, **header)
+        try:
+            header = json.loads(metadata["rows"])
+            law = _restore(header.pop("law", None), values)
+            header["warnings"] = tuple(header.get("warnings", ()))
+            return cls(**{name: tensors.get(name) for name in TENSORS}, law=law, **header)
+        except (KeyError, ValueError, TypeError, AttributeError, ImportError, RecursionError) as error:
+            raise InputError(f"`{path}` holds no rows of an evaluation, or is damaged: {error}.") from error
 
 
 def collect(
@@ -295,9 +295,11 @@ def _family(law: Any) -> dict[str, Any]:
 
 
 def _restore(family: dict[str, Any] | None, values: dict[str, Tensor]) -> Distribution | None:
-    # A file may not choose what code is imported.
-    if family is None or family["module"].split(".")[0] not in ("torch", "uncollapse"):
+    # A file may not choose what code is imported, nor what is called.
+    if family is None or not family["module"].startswith(("torch.distributions.", "uncollapse.distributions.")):
         return None
     kind = getattr(importlib.import_module(family["module"]), family["name"])
-    law = kind(**values, validate_args=False)
+    if not (isinstance(kind, type) and issubclass(kind, Distribution)):
+        return None
+    law: Any = kind(**values, validate_args=False)  # pyright: ignore[reportArgumentType]
     return Independent(law, family["independent"], validate_args=False) if family["independent"] else law

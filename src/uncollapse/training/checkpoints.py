@@ -1,23 +1,24 @@
-"""Checkpoints: one safetensors file each, its JSON state in the header, written aside and renamed.
+"""Checkpoints: one safetensors file each, its JSON state in the header, with a digest over all of it.
 
-`last` holds all that training needs to go on and names the `best` it belongs to; what neither names is deleted
-only after the new `last` is in place, so that a kill at any moment leaves a pair that fits.
+`last` holds all that training needs to go on and names the `best` it belongs to. The `last` before it stays too,
+with its own `best`: where the newest is damaged, training goes on from there, and as every random choice is a
+function of the step, to the same end. What neither names is deleted only after the new `last` is in place, so
+that a kill at any moment leaves a pair that fits.
 """
 
 from __future__ import annotations
 
 import json
-import os
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from uncollapse import files
 from uncollapse.errors import InputError
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 class Snapshot(NamedTuple):
@@ -28,13 +29,12 @@ class Snapshot(NamedTuple):
 
 
 def write(path: Path, snapshot: Snapshot) -> None:
-    """Writes a snapshot aside and renames it into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(".partial")
-    # Clones, as tied weights share memory and the format refuses that.
-    tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in snapshot.tensors.items()}
-    save_file(tensors, aside, metadata={"schema": str(SCHEMA), "state": json.dumps(snapshot.state)})
-    os.replace(aside, path)
+    """Writes a snapshot in place of what was there.
+
+    Raises:
+        InputError: where it cannot be written.
+    """
+    files.write_tensors(path, snapshot.tensors, {"schema": str(SCHEMA), "state": json.dumps(snapshot.state)})
 
 
 def read(path: Path) -> Snapshot:
@@ -43,16 +43,38 @@ def read(path: Path) -> Snapshot:
     Raises:
         InputError: where the file is missing, damaged or of another version.
     """
+    tensors, metadata = files.read_tensors(path)
+    schema = metadata.get("schema")
+    if schema is not None and schema != str(SCHEMA):
+        raise InputError(
+            f"`{path}` is a checkpoint of version {schema}, and this uncollapse reads version {SCHEMA}: use the "
+            "uncollapse that wrote it, or train again in another folder."
+        )
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-        schema, state = metadata["schema"], json.loads(metadata["state"])
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise InputError(f"`{path}` is no checkpoint of uncollapse, or is damaged: {error}.") from error
-    if schema != str(SCHEMA):
-        raise InputError(f"`{path}` is a checkpoint of version {schema}; this uncollapse reads version {SCHEMA}.")
+        state = json.loads(metadata["state"]) if schema and files.DIGEST in metadata else None
+    except (KeyError, ValueError, RecursionError):
+        state = None
+    if not isinstance(state, dict):
+        raise InputError(f"`{path}` is no checkpoint of uncollapse, or is damaged.")
     return Snapshot(tensors, state)
+
+
+def newest_best(folder: Path) -> Snapshot | None:
+    """The best weights that the newest `last` in a folder names; None where there are none yet.
+
+    Raises:
+        InputError: where one of the two is damaged: the best of the `last` before may be another one.
+    """
+    checkpoints = Checkpoints(folder)
+    try:
+        for path in checkpoints.newest_first()[:1]:
+            checkpoints.choose(path)
+        return checkpoints.best()
+    except InputError as error:
+        raise InputError(
+            f"{error} The command that trained the run goes on from the checkpoint before, where there is one: give "
+            "it again, or restore the file."
+        ) from error
 
 
 class Checkpoints:
@@ -62,14 +84,17 @@ class Checkpoints:
         self.folder = folder
         self._best: Snapshot | None = None
         self._best_name: str | None = None
+        self._kept: list[tuple[str, str | None]] = []
+        """The newest `last` and the one before, oldest first, each with the `best` that it names."""
 
     def save_best(self, step: int, snapshot: Snapshot) -> None:
         """Keeps the best so far; in a folder it counts only once a `last` names it."""
         if self.folder is None:
             self._best = Snapshot({k: v.detach().clone() for k, v in snapshot.tensors.items()}, snapshot.state)
             return
-        self._best_name = f"best-{step:08d}.safetensors"
-        write(self.folder / self._best_name, snapshot)
+        name = f"best-{step:08d}.safetensors"
+        self._write(self.folder, name, snapshot)
+        self._best_name = name
 
     def best(self) -> Snapshot | None:
         """The best so far."""
@@ -78,24 +103,68 @@ class Checkpoints:
         return read(self.folder / self._best_name)
 
     def save_last(self, step: int, snapshot: Snapshot) -> None:
-        """Keeps what training needs to go on, and deletes what it replaces."""
+        """Keeps what training needs to go on, and deletes what nobody needs any more."""
         if self.folder is None:
             return
         name = f"last-{step:08d}.safetensors"
-        write(self.folder / name, Snapshot(snapshot.tensors, {**snapshot.state, "best_file": self._best_name}))
-        for old in self.folder.glob("*-*.safetensors"):
-            if old.name not in (name, self._best_name):
+        self._write(self.folder, name, Snapshot(snapshot.tensors, {**snapshot.state, "best_file": self._best_name}))
+        before = [pair for pair in self._kept if pair[0] != name]
+        self._kept = [*before[-1:], (name, self._best_name)]
+        needed = {name for pair in self._kept for name in pair}
+        for old in [*self.folder.glob("*-*.safetensors"), *self.folder.glob("*-*.partial")]:
+            if old.name not in needed:
                 old.unlink()
 
     def latest(self) -> Path | None:
-        """The file of the last checkpoint; it names the step."""
-        return max(self.folder.glob("last-*.safetensors"), default=None) if self.folder else None
+        """The file of the last checkpoint, good or not; it names the step."""
+        return next(iter(self.newest_first()), None)
 
     def last(self) -> Snapshot | None:
-        """What training goes on from, or None where there is nothing yet."""
-        path = self.latest()
-        if path is None:
-            return None
+        """What training goes on from, or None where there is nothing yet.
+
+        Where the newest checkpoint is damaged it is the one before, and standard error says so.
+
+        Raises:
+            InputError: where there are checkpoints, and none is good.
+        """
+        damage: InputError | None = None
+        for path in self.newest_first():
+            try:
+                snapshot = self.choose(path)
+                self.best()
+            except InputError as error:
+                damage = damage or error
+                continue
+            if damage:
+                print(f"uncollapse: {damage} Going on from the checkpoint before, `{path.name}`.", file=sys.stderr)
+            return snapshot
+        if damage:
+            raise InputError(
+                f"{damage} There is no good checkpoint in `{self.folder}`: restore one, or remove that folder, and "
+                "training begins anew."
+            )
+        return None
+
+    def newest_first(self) -> list[Path]:
+        """Every `last` in the folder, good or not."""
+        return sorted(self.folder.glob("last-*.safetensors"), reverse=True) if self.folder else []
+
+    def choose(self, path: Path) -> Snapshot:
+        """Goes on from one `last`."""
         snapshot = read(path)
-        self._best_name = snapshot.state["best_file"]
+        best = snapshot.state.get("best_file")
+        if best is not None and not (isinstance(best, str) and best.startswith("best-")):
+            raise InputError(f"`{path}` is damaged: it names no `best`.")
+        self._best_name = best
+        self._kept = [(path.name, self._best_name)]
         return snapshot
+
+    def _write(self, folder: Path, name: str, snapshot: Snapshot) -> None:
+        try:
+            # Without its parents: a run's folder that has vanished is not made again without its spec.
+            folder.mkdir(exist_ok=True)
+            write(folder / name, snapshot)
+        except (InputError, OSError) as error:
+            said = error if isinstance(error, InputError) else files.unwritable(folder, error)
+            good = f"The last good checkpoint is `{self._kept[-1][0]}`" if self._kept else "There is no checkpoint yet"
+            raise InputError(f"{said} {good}; once it can be written, the same command goes on from there.") from error

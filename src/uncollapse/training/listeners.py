@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from uncollapse import files
+
 
 class Moment(NamedTuple):
     """Something that happened in a run."""
@@ -22,37 +24,44 @@ class Moment(NamedTuple):
 
 
 Listener = Callable[[Moment], None]
+#: The kinds that a log keeps; the moment "start" says how many of them were told before it.
+TOLD = ("window", "epoch")
 
 
 class JSONLines:
-    """Writes windows and epochs to a file, a line each, flushed; on resume cuts back what lies beyond."""
+    """Writes windows and epochs to a file, a line each, flushed; on resume cuts back what lies beyond.
+
+    Raises:
+        InputError: where the file cannot be written.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path, self.steps = path, 0
 
     def __call__(self, moment: Moment) -> None:
-        if moment.kind == "start":
-            self.steps = moment.values["epochs"] * moment.values["steps_per_epoch"]
-            self._cut(moment)
-        elif moment.kind in ("window", "epoch"):
-            record = {"kind": moment.kind, "step": moment.step, "of": self.steps, "epoch": moment.epoch}
-            record |= moment.values
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
-
-    def _cut(self, start: Moment) -> None:
-        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
-        kept = [line for line in lines if _before(line, start)]
-        self.path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        try:
+            if moment.kind == "start":
+                self.steps = moment.values["epochs"] * moment.values["steps_per_epoch"]
+                _keep(self.path, moment.values["told"])
+            elif moment.kind in TOLD:
+                record = {"kind": moment.kind, "step": moment.step, "of": self.steps, "epoch": moment.epoch}
+                record |= moment.values
+                with self.path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(record) + "\n")
+        except OSError as error:
+            raise files.unwritable(self.path, error) from error
 
 
-def _before(line: str, start: Moment) -> bool:
-    """Whether a line was written before a moment; one that a kill cut short was not."""
-    try:
-        record = json.loads(line)
-        return record["step"] <= start.step and record["epoch"] <= start.epoch
-    except (ValueError, KeyError):
-        return False
+def _keep(path: Path, lines: int) -> None:
+    """Cuts a log back to its first lines, at once: a kill leaves it as it was or as it shall be."""
+    if not path.exists():
+        return
+    with path.open("rb+") as file:
+        end = 0
+        for _ in range(lines):
+            # A cut of power may have left fewer, and the last one short.
+            end += len(line) if (line := file.readline()).endswith(b"\n") else 0
+        file.truncate(end)
 
 
 class TensorBoard:
@@ -66,7 +75,7 @@ class TensorBoard:
     def __call__(self, moment: Moment) -> None:
         for name, value in moment.values.items():
             value = value.get("value") if isinstance(value, dict) else value
-            if moment.kind in ("window", "epoch") and isinstance(value, int | float):
+            if moment.kind in TOLD and isinstance(value, int | float):
                 self.writer.add_scalar(f"{moment.kind}/{name}", value, moment.step)
         if moment.kind in ("epoch", "end"):
             self.writer.flush()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from uncollapse.errors import InputError
 from uncollapse.training.checkpoints import Snapshot
 from uncollapse.training.sharding import like, whole
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from uncollapse.training.trainer import Trainer
 
 #: What of a trainer is neither a tensor nor has a memory of its own.
-COUNTERS = ("step", "epoch", "best", "stopped", "seconds", "cpu_seconds")
+COUNTERS = ("step", "epoch", "best", "stopped", "told", "seconds", "cpu_seconds")
 
 
 def taken(trainer: Trainer) -> Snapshot:
@@ -29,7 +30,19 @@ def taken(trainer: Trainer) -> Snapshot:
 
 
 def restore(trainer: Trainer, snapshot: Snapshot) -> None:
-    """Goes back to a state."""
+    """Goes back to a state.
+
+    Raises:
+        InputError: where it is the state of another run.
+    """
+    try:
+        _restore(trainer, snapshot)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        why = " ".join(str(error).split())
+        raise InputError(f"the last checkpoint is of another run, it does not fit this one: {why}.") from error
+
+
+def _restore(trainer: Trainer, snapshot: Snapshot) -> None:
     for name in COUNTERS:
         setattr(trainer, name, snapshot.state[name])
     trainer.procedure.recall(snapshot.state["procedure"])

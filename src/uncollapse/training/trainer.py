@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Literal, get_args
 
@@ -23,13 +23,17 @@ from uncollapse.training import finite, sharding, state
 from uncollapse.training.checkpoints import Checkpoints, Snapshot
 from uncollapse.training.events import Event
 from uncollapse.training.inference import Inference, amortised
-from uncollapse.training.listeners import Listener, Moment
+from uncollapse.training.interruption import held_back
+from uncollapse.training.listeners import TOLD, Listener, Moment
 from uncollapse.training.plateau import Plateau
 from uncollapse.training.players import Optimiser, Player
 from uncollapse.training.procedures import Joint, Procedure
 from uncollapse.training.window import DESCENTS, SYMBOLS, Window
 
+CHECKPOINT_SECONDS = 120.0
 Precision = Literal["32", "bf16-mixed"]
+#: What the first process asks of all after a step, beside a checkpoint (1) and nothing (0).
+LEAVE = 2
 
 
 class Trainer:
@@ -81,7 +85,7 @@ class Trainer:
         plateau: Plateau | None = None,
         seed: int = 0,
         checkpoints: Checkpoints | None = None,
-        checkpoint_seconds: float = 120.0,
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
         listeners: Sequence[Listener] = (),
         window: int = 20,
         device: torch.device | str = "cpu",
@@ -100,9 +104,10 @@ class Trainer:
         self.max_epochs, self.plateau, self.seed = max_epochs, plateau, seed
         self.checkpoints, self.checkpoint_seconds = checkpoints or Checkpoints(None), checkpoint_seconds
         self.listeners, self.every = listeners, window
-        self.step, self.epoch, self.best, self.stopped = 0, 0, float("inf"), False
+        self.step, self.epoch, self.best, self.stopped, self.told = 0, 0, float("inf"), False, 0
         self.seconds, self.cpu_seconds = 0.0, 0.0
         self.window = Window()
+        self.interrupted: Callable[[], bool] = lambda: False
 
     def _placed(self, model: nn.Module) -> nn.Module:
         """The model on its device, with the first process's values in all, in pieces where that was asked for."""
@@ -196,12 +201,17 @@ class Trainer:
         return self.stopped or self.epoch >= self.max_epochs
 
     def fit(self) -> None:
-        """Trains to the end, from the last checkpoint where there is one, and leaves the best weights in the model."""
+        """Trains to the end, from the last checkpoint where there is one, and leaves the best weights in the model.
+
+        SIGINT (Ctrl-C) and SIGTERM take effect after a checkpoint at the end of the step; a second one at once.
+        """
         self._resume()
-        self._tell("start", {"epochs": self.max_epochs, "steps_per_epoch": len(self.train)})
-        with seeded(self.seed, "fit", device=self.device):
-            while not self.finished:
+        self._tell("start", {"epochs": self.max_epochs, "steps_per_epoch": len(self.train), "told": self.told})
+        with held_back(self._where) as self.interrupted, seeded(self.seed, "fit", device=self.device):
+            while not (self.finished or self.processes.agreed(self.interrupted())):
                 self._run_epoch()
+        if not self.finished:  # It was the first process that was interrupted.
+            raise KeyboardInterrupt(self._where())
         self._load_best()
         self._tell("end", {"seconds": self.seconds})
 
@@ -214,27 +224,35 @@ class Trainer:
             self.window.close_step(self.step, loss)
             if self.step % self.every == 0:
                 self._read_window()
-            if self.processes.agreed(time.perf_counter() - self._saved > self.checkpoint_seconds):
+            due = time.perf_counter() - self._saved > self.checkpoint_seconds
+            asked = self.processes.agreed(LEAVE if self.interrupted() else int(due))
+            if asked:
                 self._save_last()
+            if asked == LEAVE:
+                return
         self._read_window()
         self._end_epoch()
 
     def _happen(self, when: str, at: int) -> None:
-        for event in self.events:
+        for number, event in enumerate(self.events):
             if (event.when, event.at) == (when, at):
+                reseed(self.seed, "event", when, at, number, device=self.device)
                 event.do(self)
 
     def _outer_step(self, index: int) -> Loss:
         self._happen("step", self.step)
         reseed(self.seed, "step", self.step, device=self.device)
-        for path, schedule in self.dials.items():
-            turn(self, path, schedule(self.step))
+        self._turn_dials(self.step)
         self.model.train()
         loss = self.procedure(self, self.batch(index))
         self.processes.align(self.model.buffers())
         self.step += 1
         self._tell("step", {})
         return loss
+
+    def _turn_dials(self, step: int) -> None:
+        for path, schedule in self.dials.items():
+            turn(self, path, schedule(step))
 
     def _read_window(self) -> None:
         finite.check(self)
@@ -276,7 +294,8 @@ class Trainer:
 
     def validate(self) -> Evaluation:
         """The true bound (rate weight 1) on the validation split, in evaluation mode, with the same noise each time."""
-        with sharding.gathered(self.model):
+        # Seeded, as a data set may draw at random: what was drawn before depends on where a run was stopped.
+        with seeded(self.seed, "validate", device=self.device), sharding.gathered(self.model):
             return evaluate(
                 self.model,
                 self.valid,
@@ -299,6 +318,7 @@ class Trainer:
             state.load(self.model, best.tensors)
 
     def _tell(self, kind: Any, values: dict[str, Any]) -> None:
+        self.told += kind in TOLD
         moment = Moment(kind, self.step, self.epoch, values)
         for listener in self.listeners:
             listener(moment)
@@ -321,6 +341,11 @@ class Trainer:
         last = self.processes.first(self.checkpoints.last)
         if last is not None:
             state.restore(self, last)
+            self._turn_dials(max(0, self.step - 1))
+
+    def _where(self) -> str:
+        again = "the same command goes on from there" if self.checkpoints.folder else "it was kept in memory alone"
+        return f"stopped at step {self.step}; {again}."
 
 
 def _clocks() -> tuple[float, float]:
