@@ -61,7 +61,7 @@ def train(
 
 def vocabulary(corpus: Corpus) -> str:
     """The vocabulary of a corpus as JSON, with the tokens of its longest training item, markers not counted."""
-    words, longest = corpus.vocabulary, max(map(len, corpus.train)) - 2
+    words, longest = corpus.vocabulary, int(corpus.train.lengths.max()) - 2
     return json.dumps({"tokens": words.tokens, "words": words.words, "longest": longest}, ensure_ascii=False)
 
 
@@ -121,8 +121,7 @@ def subset(source: Batched, items: int | None) -> Batched:
         return source
     kept = torch.zeros(source.count, dtype=torch.bool)
     kept[torch.randperm(source.count, generator=generator(0, "subset"))[:items]] = True
-    groups = [group[kept[group]] for group in source.items]
-    return Batched(source.make, [group for group in groups if len(group)])
+    return Batched(source.make, source.items.only(kept))
 
 
 def seconds(path: Path, clock: str) -> dict[str, Any]:
