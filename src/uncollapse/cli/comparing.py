@@ -110,7 +110,8 @@ def _run(
     from uncollapse.experiment import build, compare
 
     # A file that is bad, or has changed, is said once, not by every cell.
-    mark = build.corpus(specs[0]).fingerprint if data == "text" else None
+    with show.reading() as tell:
+        mark = build.corpus(specs[0], tell).fingerprint if data == "text" else None
     how: dict[str, Any] = {"jobs": jobs, "samples": samples, "items": items, "data": mark}
     with show.cells() as shown:
         return compare.run(options.arguments(data), names, seeds, out, **how, show=shown)

@@ -57,8 +57,9 @@ def fit(
 
     _check(options.device)
     extra = [_tensorboard(folder)] if tensorboard else []
-    with show.training(quiet) as shown:
-        execute.train(spec, folder, {"recipe": recipe, "remedy": names}, [*shown, *extra], options.device)
+    asked = {"recipe": recipe, "remedy": names}
+    with show.training(quiet) as shown, show.reading(quiet) as tell:
+        execute.train(spec, folder, asked, [*shown, *extra], options.device, tell, show.remark)
     if not quiet:
         show.note(f"evaluating the test split, {samples} samples an item")
     figures, report = execute.judge(folder, samples=samples, items=items)
@@ -87,7 +88,8 @@ def evaluate(
     """
     from uncollapse.experiment.execute import judge
 
-    figures, report = judge(run, split, samples, items, seed)
+    with show.reading() as tell:
+        figures, report = judge(run, split, samples, items, seed, tell)
     _print(figures, {"run": str(run), **report}, json)
 
 
@@ -105,7 +107,7 @@ def _next(folder: Path, verdict: str, remedies: str) -> str:
         f'uncollapse interpolate {run} "first sentence" "second sentence"',
         f"uncollapse encode {run} FILE -o z.npy",
     ]
-    if not verdict.startswith("healthy"):
+    if verdict.startswith(("collapsed", "partly")):
         lines = [*_instead(set(remedies.split("+"))), *lines[:1]]
     return "\n\nNext:\n" + "\n".join(f"  {line}" for line in lines)
 

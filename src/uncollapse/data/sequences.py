@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from uncollapse.distributions.tokens import PAD
 
-_BLOCK = 2**14  # sequences that are read at a time, where all of them are
+_BLOCK = 2**14  # ids that are read at a time, where all of them are
 
 
 class Text(NamedTuple):
@@ -70,13 +70,14 @@ class Sequences(Sequence[list[int]]):
             yield from block
 
     def blocks(self) -> Iterator[list[list[int]]]:
-        """The sequences in order, some thousands at a time."""
-        start = 0
-        for first in range(0, len(self), _BLOCK):
-            ends = self.ends[first : first + _BLOCK]
-            flat, cuts = self.ids[start : ends[-1]].tolist(), (ends - start).tolist()
+        """The sequences in order, a block of ids at a time, or one where it is longer."""
+        first, start = 0, 0
+        while first < len(self):
+            last = max(first + 1, int(self.ends.searchsorted(start + _BLOCK, "right")))
+            cuts = (self.ends[first:last] - start).tolist()
+            flat = self.ids[start : start + cuts[-1]].tolist()
             yield [flat[a:b] for a, b in zip([0, *cuts[:-1]], cuts, strict=True)]
-            start = ends[-1]
+            first, start = last, start + cuts[-1]
 
     @property
     def lengths(self) -> np.ndarray:

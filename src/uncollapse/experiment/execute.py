@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from uncollapse.data.batches import Batched
+from uncollapse.data.reading import Tell
 from uncollapse.data.text import Corpus
 from uncollapse.diagnosis import verdict
 from uncollapse.errors import InputError
-from uncollapse.experiment import build, run
+from uncollapse.experiment import build, remarks, run
 from uncollapse.experiment.api import load
 from uncollapse.experiment.probe import Probe
 from uncollapse.experiment.spec import Spec, identity, validated
@@ -24,7 +26,13 @@ from uncollapse.training.listeners import JSONLines, Listener
 
 
 def train(
-    spec: Spec, out: Path, asked: Mapping[str, Any], listeners: Sequence[Listener] = (), device: str = "cpu"
+    spec: Spec,
+    out: Path,
+    asked: Mapping[str, Any],
+    listeners: Sequence[Listener] = (),
+    device: str = "cpu",
+    tell: Tell | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> None:
     """Trains to the end in a run directory, going on where it was stopped.
 
@@ -34,11 +42,16 @@ def train(
         asked: What to write down beside the versions, such as the remedies' names.
         listeners: Callables that hear of every `Moment`.
         device: Where to train.
+        tell: Hears how far the reading of the text is.
+        say: Hears, before the model is made, what a person should know of the corpus; a sentence a call.
 
     Raises:
         InputError: where the spec or the folder cannot be used, or where another process trains in the folder.
     """
-    corpus = build.corpus(spec)
+    corpus = build.corpus(spec, tell)
+    for remark in remarks.on_training(spec, corpus):
+        if say:
+            say(remark)
     model = build.model(spec, len(corpus.vocabulary))
     valid = batches(spec, corpus, "valid")
     trainer = build.trainer(
@@ -74,7 +87,12 @@ def batches(spec: Spec, corpus: Corpus, split: str) -> Batched:
 
 
 def judge(
-    path: Path, split: str = "test", samples: int = 500, items: int | None = None, seed: int = 0
+    path: Path,
+    split: str = "test",
+    samples: int = 500,
+    items: int | None = None,
+    seed: int = 0,
+    tell: Tell | None = None,
 ) -> tuple[Evaluation, dict[str, Any]]:
     """Evaluates the best weights of a run, and keeps the figures and their rows beside it.
 
@@ -84,6 +102,7 @@ def judge(
         samples: K, the importance samples of the NLL; 0 for none.
         items: How many items, chosen once by a seed of their own; None for all.
         seed: Of the evaluation's noise.
+        tell: Hears how far the reading of the text is.
 
     Returns:
         The figures, and the JSON that was written: figures, training seconds, verdict.
@@ -93,12 +112,13 @@ def judge(
     """
     spec = validated(run.read_spec(path))
     trained = load(path)
-    corpus = build.corpus(spec)
+    corpus = build.corpus(spec, tell)
     environment = run.read_environment(path)
     if corpus.fingerprint != environment["data"]:
         raise InputError(f"the data of the run `{path}` is not what it was trained on: its files have changed.")
     chosen = subset(batches(spec, corpus, split), items)
     figures = evaluate(trained.model, chosen, samples=samples, seed=seed)
+    figures = replace(figures, warnings=(*figures.warnings, *remarks.on_items(corpus, split)))
     name = f"{split}-k{samples}" + (f"-n{items}" if items else "") + f"-s{seed}"
     figures.rows.save(path / f"rows-{name}.safetensors")
     report = {
@@ -109,10 +129,16 @@ def judge(
         "seconds": seconds(path, "seconds"),
         "cpu_seconds": seconds(path, "cpu_seconds"),
         "split": split,
-        "verdict": verdict(figures),
+        "verdict": _verdict(figures, corpus, split),
     }
     run.write_json(path / f"evaluation-{name}.json", report)
     return figures, report
+
+
+def _verdict(figures: Evaluation, corpus: Corpus, split: str) -> str:
+    if remarks.distinct(getattr(corpus, split), 2) == 1:
+        return f"unknown: all items of `{split}` are the same, so that no model could use its latent variable on them"
+    return verdict(figures)
 
 
 def subset(source: Batched, items: int | None) -> Batched:
