@@ -64,7 +64,7 @@ class Terminal(io.StringIO):
 
 @pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])
 def test_a_long_reading_says_how_far_it_is(stream: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([0.0, 1.0, 34.0, 34.1, 80.0])
+    clock = iter([0.0, 1.0, 34.5, 34.6, 80.0])
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
     tell = Reading(stream)
     for share in (0.01, 0.02, 0.34, 0.35, 1.0):

@@ -78,7 +78,7 @@ def test_a_vocabulary_whose_weights_no_memory_holds_is_refused(monkeypatch: pyte
     monkeypatch.setattr(remarks, "MANY", 50)
     corpus = corpus_from_lines([f"w{i} is new" for i in range(1000)], ["new"], ["new"])
 
-    with pytest.raises(InputError, match=r"1,006 types.*GB of weights, more than the memory's .*data\.size=20000"):
+    with pytest.raises(InputError, match=r"1,006 types.*GB of weights, where .* GB of memory are\..*data\.size=20000"):
         said(corpus, "model.encoder.embedding=1000000000")
 
 
