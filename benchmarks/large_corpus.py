@@ -2,8 +2,8 @@
 
     python benchmarks/large_corpus.py --folder FOLDER
 
-It writes a text of 10 million sentences of 10 words (560 MB) into the folder, drawn by a seed with Zipf's frequencies,
-and the prepared form (420 MB, and 400 MB more while it is made) beside it, and removes both unless `--keep` is
+It writes a text of 10 million sentences of 10 words (480 MB) into the folder, drawn by a seed with Zipf's frequencies,
+and the prepared form (320 MB, and 400 MB more while it is made) beside it, and removes both unless `--keep` is
 given. Every row is a process of its own, timed from its start, imports included; its memory is the kernel's
 `ru_maxrss`, the largest resident set, in which the mapped pages that were touched count too.
 """
