@@ -42,7 +42,7 @@ class Squares(Dataset):
 def test_groups_in_order_hold_every_item_once(n: int, batch_size: int) -> None:
     groups = in_order(n, batch_size)
 
-    assert torch.cat(groups).tolist() == list(range(n))
+    assert groups.order.tolist() == list(range(n))
     assert all(len(group) == batch_size for group in groups[:-1])
 
 
@@ -51,7 +51,7 @@ def test_groups_by_length_hold_every_item_once_from_short_to_long(
     lengths: list[int], batch_size: int, mixed: bool, seed: int
 ) -> None:
     groups = by_length(lengths, batch_size, mixed, seed)
-    order = torch.cat(groups).tolist()
+    order = groups.order.tolist()
 
     assert sorted(order) == list(range(len(lengths)))
     assert [lengths[i] for i in order] == sorted(lengths)

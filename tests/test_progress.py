@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import math
+import time
 from typing import Any
 
 import pytest
 
 from uncollapse.training.listeners import Moment
-from uncollapse.training.progress import Clock, Lines, describe, duration
+from uncollapse.training.progress import Clock, Lines, Reading, describe, duration
 
 
 def figure(value: float) -> dict[str, Any]:
@@ -54,3 +55,29 @@ def test_data_without_symbols_has_no_speed_in_them() -> None:
 @pytest.mark.parametrize(("seconds", "said"), [(7, "0:07"), (75, "1:15"), (3700, "1:01:40"), (math.nan, "?")])
 def test_durations_read_as_people_say_them(seconds: float, said: str) -> None:
     assert duration(seconds) == said
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])
+def test_a_long_reading_says_how_far_it_is(stream: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 1.0, 34.5, 34.6, 80.0])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    tell = Reading(stream)
+    for share in (0.01, 0.02, 0.34, 0.35, 1.0):
+        tell("reading my.txt", share)
+
+    said = stream.getvalue().replace("\r", "\n").split("\n")
+    assert [line.strip() for line in said if line.strip()] == ["reading my.txt: 34%, 1:06 left"]
+
+
+def test_a_short_reading_is_silent() -> None:
+    stream = io.StringIO()
+    tell = Reading(stream)
+    for share in (0.1, 0.5, 1.0):
+        tell("reading my.txt", share)
+
+    assert stream.getvalue() == ""

@@ -143,8 +143,8 @@ def test_the_vocabulary_is_of_the_training_split_alone() -> None:
     corpus = corpus_from_lines(["a b"], ["a x"], ["b y"])
 
     assert corpus.vocabulary.words == ("a", "b")
-    assert corpus.valid == [[START, 4, UNK, END]]
-    assert corpus.test == [[START, 5, UNK, END]]
+    assert list(corpus.valid) == [[START, 4, UNK, END]]
+    assert list(corpus.test) == [[START, 5, UNK, END]]
 
 
 def test_missing_splits_are_tenths_of_the_training_items() -> None:

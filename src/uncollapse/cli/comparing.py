@@ -109,7 +109,8 @@ def _run(
 
     # What is bad, or has changed, is said once, not by every cell.
     check_device(options.device)
-    corpus = build.corpus(specs[0]) if data == "text" else None
+    with show.reading() as tell:
+        corpus = build.corpus(specs[0], tell) if data == "text" else None
     for spec in specs:
         build.check_memory(spec, len(corpus.vocabulary) if corpus else 1)
     mark = corpus.fingerprint if corpus else None

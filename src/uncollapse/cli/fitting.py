@@ -57,9 +57,10 @@ def fit(
     extra = [_tensorboard(folder)] if tensorboard else []
     hardware = options.launch()
     leads = hardware.processes.leads
-    with show.training(quiet or not leads) as shown:
-        asked = {"recipe": recipe, "remedy": names}
-        execute.train(spec, folder, asked, [*shown, *extra], hardware, checkpoint_seconds)
+    said, asked = quiet or not leads, {"recipe": recipe, "remedy": names}
+    with show.training(said) as shown, show.reading(said) as tell:
+        say = show.remark if leads else None
+        execute.train(spec, folder, asked, [*shown, *extra], hardware, checkpoint_seconds, tell, say)
     if leads and not quiet:
         show.note(f"evaluating the test split, {samples} samples an item")
     figures, report = execute.judge(folder, samples=samples, items=items, hardware=hardware)
@@ -89,7 +90,8 @@ def evaluate(
     """
     from uncollapse.experiment.execute import judge
 
-    figures, report = judge(run, split, samples, items, seed)
+    with show.reading() as tell:
+        figures, report = judge(run, split, samples, items, seed, tell=tell)
     _print(figures, {"run": str(run), **report}, json)
 
 
@@ -107,7 +109,7 @@ def _next(folder: Path, verdict: str, remedies: str) -> str:
         f'uncollapse interpolate {run} "first sentence" "second sentence"',
         f"uncollapse encode {run} FILE -o z.npy",
     ]
-    if not verdict.startswith("healthy"):
+    if verdict.startswith(("collapsed", "partly")):
         lines = [*_instead(set(remedies.split("+"))), *lines[:1]]
     return "\n\nNext:\n" + "\n".join(f"  {line}" for line in lines)
 

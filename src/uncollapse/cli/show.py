@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from uncollapse.data.reading import Tell
     from uncollapse.experiment.compare import State
     from uncollapse.training.listeners import Listener
 
@@ -60,6 +61,24 @@ def training(quiet: bool) -> Iterator[list[Listener]]:
         for listener in shown:
             if isinstance(listener, Bar):
                 listener.bar.stop()
+
+
+def remark(text: str) -> None:
+    """Says what a person should know of the data."""
+    note(f"note: {text}")
+
+
+@contextmanager
+def reading(quiet: bool = False) -> Iterator[Tell | None]:
+    """What shows on standard error how far the reading of a long text is, if anything does."""
+    from uncollapse.training.progress import Reading
+
+    shown = None if quiet else Reading(sys.stderr)
+    try:
+        yield shown
+    finally:
+        if shown:
+            shown.stop()
 
 
 @contextmanager

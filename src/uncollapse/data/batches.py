@@ -9,11 +9,47 @@ from typing import Any, final
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
 from uncollapse import bound
 from uncollapse.bound import Batch
 from uncollapse.errors import InputError
+
+
+@final
+class Groups(Sequence[Tensor]):
+    """The item ids of every batch, in one tensor: for millions of items, a tensor a batch would take half a second.
+
+    Arguments:
+        order: The ids, with shape (N,), group behind group.
+        ends: Where each group ends, with shape (G,).
+    """
+
+    def __init__(self, order: Tensor, ends: Tensor) -> None:
+        self.order, self.ends = order, ends
+
+    @classmethod
+    def of(cls, groups: Sequence[Tensor]) -> Groups:
+        """Groups that are at hand."""
+        sizes = torch.tensor([len(group) for group in groups], dtype=torch.long)
+        return cls(torch.cat([torch.empty(0, dtype=torch.long), *groups]), sizes.cumsum(0))
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __getitem__(self, i: int | slice) -> Any:
+        """One group, or a list of some."""
+        if isinstance(i, slice):
+            return [self[k] for k in range(len(self))[i]]
+        i = range(len(self))[i]
+        return self.order[int(self.ends[i - 1]) if i else 0 : int(self.ends[i])]
+
+    def only(self, kept: Tensor) -> Groups:
+        """Those of the items that a mask (N,) over ids keeps, in the groups they are in."""
+        inside = kept[self.order]
+        ends = F.pad(inside.cumsum(0), (1, 0))[self.ends].unique()
+        return Groups(self.order[inside], ends[ends > 0])
 
 
 @final
@@ -27,10 +63,10 @@ class Batched:
         groups: The item ids of every batch.
     """
 
-    def __init__(self, make: Callable[[Tensor], Batch], groups: list[Tensor]) -> None:
+    def __init__(self, make: Callable[[Tensor], Batch], groups: Sequence[Tensor]) -> None:
         self.make = make
-        self.items = groups
-        self.count = sum(len(group) for group in groups)
+        self.items = groups if isinstance(groups, Groups) else Groups.of(groups)
+        self.count = len(self.items.order)
         if self.count == 0:
             raise InputError("there are no items to make batches of: give a source that holds at least one item.")
 
@@ -41,12 +77,12 @@ class Batched:
         return self.make(self.items[i])
 
 
-def in_order(n: int, batch_size: int) -> list[Tensor]:
+def in_order(n: int, batch_size: int) -> Groups:
     """The ids 0..n-1 in groups of consecutive ones; the last may be smaller."""
-    return list(torch.arange(n).split(_checked(batch_size)))
+    return Groups(torch.arange(n), _cut(torch.tensor([n]), batch_size))
 
 
-def by_length(lengths: Sequence[int] | Tensor, batch_size: int, mixed: bool, seed: int) -> list[Tensor]:
+def by_length(lengths: Sequence[int] | Tensor | np.ndarray, batch_size: int, mixed: bool, seed: int) -> Groups:
     """Groups of item ids with near lengths, shortest first.
 
     References:
@@ -64,9 +100,19 @@ def by_length(lengths: Sequence[int] | Tensor, batch_size: int, mixed: bool, see
     shuffled = torch.randperm(len(lengths), generator=torch.Generator().manual_seed(seed))
     order = shuffled[lengths[shuffled].argsort(stable=True)]
     if mixed:
-        return list(order.split(_checked(batch_size)))
-    runs = torch.unique_consecutive(lengths[order], return_counts=True)[1].tolist()
-    return [group for run in order.split(runs) for group in run.split(_checked(batch_size))]
+        return Groups(order, _cut(torch.tensor([len(order)]), batch_size))
+    return Groups(order, _cut(torch.unique_consecutive(lengths[order], return_counts=True)[1], batch_size))
+
+
+def _cut(runs: Tensor, batch_size: int) -> Tensor:
+    """Where groups end that fill runs of items, each of its own."""
+    if batch_size < 1:
+        raise InputError(f"a batch of {batch_size} items cannot be made: give a batch size of at least 1.")
+    ends, start = [torch.empty(0, dtype=torch.long)], 0
+    for run in runs.tolist():
+        ends.append(start + torch.arange(batch_size, run + batch_size, batch_size).clamp(max=run))
+        start += run
+    return torch.cat(ends)
 
 
 def source(data: Any, batch_size: int) -> Any:
@@ -102,12 +148,6 @@ def numbered(batches: Any) -> Iterator[tuple[Tensor, Batch]]:
         x = batches[i]
         yield (torch.arange(first, first + bound.size(x)) if named is None else torch.as_tensor(named[i])), x
         first += bound.size(x)
-
-
-def _checked(batch_size: int) -> int:
-    if batch_size < 1:
-        raise InputError(f"a batch of {batch_size} items cannot be made: give a batch size of at least 1.")
-    return batch_size
 
 
 def _as_tensor(array: np.ndarray) -> Tensor:

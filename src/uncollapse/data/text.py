@@ -1,175 +1,63 @@
-"""Text: vocabularies, files with one item a line, and corpora in three splits."""
+"""Text: files with one item a line, and corpora in three splits."""
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
-import zlib
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property, partial
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple
 
-import torch
-from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
-
+from uncollapse.data import cache
 from uncollapse.data.batches import Batched, by_length
+from uncollapse.data.numbering import SPLITS
+from uncollapse.data.preparing import FORMAT, Given, Opener, Prepared, Settings, load, prepare, save
+from uncollapse.data.reading import Block, Tell, blocks, unreadable
+from uncollapse.data.sequences import Sequences, Text, as_text
+from uncollapse.data.vocabulary import END, START, UNK, Vocabulary
 from uncollapse.distributions.tokens import PAD
-from uncollapse.errors import InputError, because, unknown
+from uncollapse.errors import InputError, unknown
 
-START, END, UNK = 1, 2, 3
-MARKERS = ("<pad>", "<s>", "</s>", "<unk>")
-#: Words that never enter a vocabulary: where a text holds them, they are unknown words.
-RESERVED = {*MARKERS, "_UNK"}
-SPLITS = ("train", "valid", "test")
+__all__ = [
+    "END",
+    "PAD",
+    "START",
+    "UNK",
+    "Corpus",
+    "Text",
+    "Vocabulary",
+    "as_text",
+    "corpus_from_lines",
+    "read_lines",
+]
 
-
-class Text(NamedTuple):
-    """A batch of sequences, each `<s> ... </s>`, padded on the right."""
-
-    tokens: Tensor
-    """(B, T) long."""
-
-    @property
-    def seen(self) -> Tensor:
-        """(B, T - 1), the tokens before each target."""
-        return self.tokens[:, :-1]
-
-    @property
-    def target(self) -> Tensor:
-        """(B, T - 1), the tokens to predict."""
-        return self.tokens[:, 1:]
-
-    @property
-    def symbols(self) -> Tensor:
-        """(B,), how many tokens of each item are predicted: its words and `</s>`."""
-        return (self.target != PAD).sum(1)
-
-
-def split_tokens(line: str, tokens: str) -> list[str]:
-    """The tokens of a line: "words" between blanks, or "characters"."""
-    if tokens not in ("words", "characters"):
-        raise unknown("kind of tokens", tokens, ("words", "characters"))
-    return line.split() if tokens == "words" else list(line)
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """The types of a text, numbered from 4 after `<pad>` 0, `<s>` 1, `</s>` 2 and `<unk>` 3.
-
-    Arguments:
-        words: The types besides those four, in the order of their ids.
-        tokens: What a type is: "words" or "characters".
-    """
-
-    words: tuple[str, ...] = field(repr=False)
-    tokens: str = "words"
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "words", tuple(self.words))
-        if len(self._ids) != len(self.words) or RESERVED & self._ids.keys():
-            raise InputError(f"a vocabulary names every type once, and none of {', '.join(sorted(RESERVED))}.")
-
-    @classmethod
-    def of(
-        cls, sentences: Iterable[str], size: int | None = None, min_count: int = 1, tokens: str = "words"
-    ) -> Vocabulary:
-        """The types of the sentences in order of appearance.
-
-        Arguments:
-            sentences: The training split, and no other.
-            size: How many of the most frequent types to keep, of equal ones the first; None keeps all.
-            min_count: How often a type must appear.
-        """
-        counts = Counter(token for line in sentences for token in split_tokens(line, tokens))
-        often = [w for w, count in counts.most_common() if count >= min_count and w not in RESERVED]
-        kept = set(often if size is None else often[: max(0, size)])
-        if not kept:
-            raise InputError(
-                f"no type of the training split is left (`min_count` is {min_count}, `size` {size}): "
-                "lower `min_count` or raise `size`."
-            )
-        return cls(tuple(word for word in counts if word in kept), tokens)
-
-    @cached_property
-    def _ids(self) -> dict[str, int]:
-        return {word: i for i, word in enumerate(self.words, len(MARKERS))}
-
-    def __len__(self) -> int:
-        return len(MARKERS) + len(self.words)
-
-    def encode(self, line: str) -> list[int]:
-        """The ids of `<s>`, the line's tokens and `</s>`."""
-        return [START, *(self._ids.get(token, UNK) for token in split_tokens(line, self.tokens)), END]
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """The text before `</s>`, without markers."""
-        names = []
-        for i in map(int, ids):
-            if i == END:
-                break
-            if i not in (PAD, START):
-                names.append(MARKERS[UNK] if i == UNK else self.words[i - len(MARKERS)])
-        return (" " if self.tokens == "words" else "").join(names)
-
-    def to_json(self) -> str:
-        """The vocabulary as one JSON object."""
-        return json.dumps({"tokens": self.tokens, "words": self.words}, ensure_ascii=False)
+#: From as many bytes of text on, a prepared corpus is kept on disk and mapped; gzip files count four times.
+LARGE = 2**25
+_LINES = 10_000  # lines that are numbered at a time, where they are in memory
 
 
 def read_lines(path: str | Path, labels: bool = False) -> list[str]:
-    """The items of a UTF-8 text file, one a line, without empty lines; gzip where its name ends in .gz.
-
-    Arguments:
-        path: The file.
-        labels: Whether a label and a tab precede every item; they are removed.
-    """
-    content = _content(Path(path))
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise InputError(f"`{path}`, line {line}: not UTF-8. Convert the file to UTF-8.") from None
-    # Not splitlines: it also cuts at separators that are characters of a text.
-    lines = [(n, line.strip("\r")) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
-    items = [_unlabelled(path, n, line) for n, line in lines] if labels else [line for _, line in lines]
-    items = [item for item in map(str.strip, items) if item]
-    if not items:
-        raise InputError(f"`{path}` holds no item: it needs one a line.")
-    return items
+    """The items of a text file; see `reading.blocks`."""
+    return [item for block in blocks(Path(path), labels) for item in block.items]
 
 
-def _content(path: Path) -> bytes:
-    try:
-        content = path.read_bytes()
-        return gzip.decompress(content) if path.suffix == ".gz" else content
-    except (gzip.BadGzipFile, EOFError, zlib.error):
-        raise InputError(f"`{path}` is not a whole gzip file, as its name says: compress it again.") from None
-    except OSError as error:
-        raise InputError(f"cannot read the text file `{path}`: {because(error)}.") from None
-
-
-def _unlabelled(path: str | Path, n: int, line: str) -> str:
-    _, tab, item = line.partition("\t")
-    if not tab:
-        raise InputError(f"`{path}`, line {n}: no tab after a label. Leave `--labels` out (data.labels).")
-    return item
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Corpus:
     """Items as token ids, with markers, in three splits, and the vocabulary of the first."""
 
     vocabulary: Vocabulary
-    train: list[list[int]] = field(repr=False)
-    valid: list[list[int]] = field(repr=False)
-    test: list[list[int]] = field(repr=False)
-    dropped: dict[str, int] = field(default_factory=dict)
+    train: Sequences = field(repr=False)
+    valid: Sequences = field(repr=False)
+    test: Sequences = field(repr=False)
+    dropped: dict[str, int]
     """How many items of each split were longer than asked."""
+    fingerprint: str = field(repr=False)
+    """The SHA-256, in hexadecimal, of the vocabulary and the ids of all splits."""
+    once: int = field(repr=False)
+    """How many types of the training split appear in it once."""
+    longest: tuple[int, str] = field(repr=False)
+    """The tokens of the longest item of all, dropped ones included, and where it stands."""
 
     @classmethod
     def load(
@@ -185,21 +73,29 @@ class Corpus:
         max_length: int | None = None,
         items: int | None = None,
         seed: int = 0,
+        tell: Tell | None = None,
     ) -> Corpus:
-        """The corpus in text files; see `read_lines` for `labels` and `corpus_from_lines` for the rest."""
-        paths = [train, valid, test]
-        lines = [None if path is None else read_lines(path, labels) for path in paths]
-        return corpus_from_lines(
-            lines[0] or [],
-            *lines[1:],
-            tokens=tokens,
-            size=size,
-            min_count=min_count,
-            max_length=max_length,
-            items=items,
-            seed=seed,
-            names=tuple(str(path or train) for path in paths),
-        )
+        """The corpus in text files; see `reading.blocks` for `labels`, `tell` and `corpus_from_lines` for the rest.
+
+        Of large files, what was made of them is kept in a folder (see `cache.place`) and mapped into memory.
+        """
+        paths = [None if path is None else Path(path) for path in (train, valid, test)]
+        how = Settings(tokens, size, min_count, max_length, items, seed)
+
+        def prepared(opened: Opener) -> Prepared:
+            given = [Given(str(p or train), "line", None if p is None else blocks(p, labels, tell)) for p in paths]
+            return prepare(given, how, opened, tell)
+
+        if sum(map(_bytes, paths)) < LARGE:
+            return cls(*prepared(lambda name: BytesIO()))
+        key = _key(paths, labels, how)
+
+        def make(folder: Path) -> None:
+            save(prepared(lambda name: (folder / name).open("w+b")), folder)
+            if _key(paths, labels, how) != key:
+                raise InputError(f"`{train}`, or a file beside it, has changed while it was read: start again.")
+
+        return cls(*load(cache.entry(key, make)))
 
     def batches(self, split: str, batch_size: int, kind: str = "equal", seed: int = 0) -> Batched:
         """The split as batches of `Text`, formed once.
@@ -214,15 +110,8 @@ class Corpus:
             raise unknown("split", split, SPLITS)
         if kind not in ("equal", "padded"):
             raise unknown("kind of batches", kind, ("equal", "padded"))
-        items = [torch.tensor(ids) for ids in getattr(self, split)]
-        groups = by_length([len(ids) for ids in items], batch_size, kind == "padded", seed)
-        return Batched(partial(_text, items), groups)
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """The SHA-256, in hexadecimal, of the vocabulary and the ids of all splits."""
-        content = [self.vocabulary.to_json(), self.train, self.valid, self.test]
-        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+        items: Sequences = getattr(self, split)
+        return Batched(items.text, by_length(items.lengths, batch_size, kind == "padded", seed))
 
 
 def corpus_from_lines(
@@ -236,7 +125,6 @@ def corpus_from_lines(
     max_length: int | None = None,
     items: int | None = None,
     seed: int = 0,
-    names: Sequence[str] = SPLITS,
 ) -> Corpus:
     """The corpus of lines of text.
 
@@ -249,45 +137,35 @@ def corpus_from_lines(
         max_length: Longer items, in tokens without markers, are dropped from every split and counted.
         items: How many of the first training items to keep, before any split.
         seed: Of the split.
-        names: What an error calls the splits.
     """
-    first = list(train if items is None else train[: max(0, items)])
-    splits = _split(first, valid, test, seed)
-    kept = [[x for x in s if max_length is None or len(split_tokens(x, tokens)) <= max_length] for s in splits]
-    for name, lines in zip(names, kept, strict=True):
-        if not lines:
-            raise InputError(f"`{name}` holds no item (`max_length` is {max_length}, `items` {items}).")
-    vocabulary = Vocabulary.of(kept[0], size, min_count, tokens)
-    ids = [[vocabulary.encode(line) for line in lines] for lines in kept]
-    for name, given, encoded in zip(names[1:], (valid, test), ids[1:], strict=True):
-        if all(token == UNK for item in encoded for token in item[1:-1]):
-            why = (
-                f"`{name}` shares no {tokens} with the training split: are both the same language?"
-                if given is not None
-                else f"`{names[0]}` has too few items to split ({len(first)}): a part cut from it shares no {tokens} "
-                "with the rest. Give more items, or files for all splits."
-            )
-            raise InputError(why)
-    dropped = [len(a) - len(b) for a, b in zip(splits, kept, strict=True)]
-    return Corpus(vocabulary, *ids, dropped=dict(zip(SPLITS, dropped, strict=True)))
+    how = Settings(tokens, size, min_count, max_length, items, seed)
+    lines = zip(SPLITS, (train, valid, test), strict=True)
+    given = [Given(name, "item", None if part is None else _blocks(part)) for name, part in lines]
+    return Corpus(*prepare(given, how, lambda name: BytesIO()))
 
 
-def _split(train: list[str], valid: Sequence[str] | None, test: Sequence[str] | None, seed: int) -> list[Sequence[str]]:
-    tenth = max(1, len(train) // 10)
-    missing = (valid is None) + (test is None)
-    if missing and len(train) <= missing * tenth:
-        raise InputError(f"{len(train)} training items are too few to take {missing} splits from: give more.")
-    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed)).tolist()
-    cuts = [order[k * tenth : (k + 1) * tenth] for k in range(missing)]
-    taken = [[train[i] for i in sorted(cut)] for cut in cuts]
-    rest = [train[i] for i in sorted(order[missing * tenth :])]
-    return [rest, taken.pop(0) if valid is None else valid, taken.pop(0) if test is None else test]
+def _blocks(lines: Sequence[str]) -> Iterator[Block]:
+    for first in range(0, len(lines), _LINES):
+        part = lines[first : first + _LINES]
+        yield Block(list(part), range(first + 1, first + 1 + len(part)))
 
 
-def as_text(ids: Iterable[Sequence[int]]) -> Text:
-    """One batch of sequences of ids, which have their markers."""
-    return Text(pad_sequence([torch.tensor(sequence) for sequence in ids], batch_first=True, padding_value=PAD))
+def _bytes(path: Path | None) -> int:
+    """The size of a text, roughly where it is packed; 0 for what cannot be read, which reading will say."""
+    if path is None or not path.is_file():
+        return 0
+    return path.stat().st_size * (4 if path.suffix == ".gz" else 1)
 
 
-def _text(items: list[Tensor], ids: Tensor) -> Text:
-    return Text(pad_sequence([items[i] for i in ids.tolist()], batch_first=True, padding_value=PAD))
+def _key(paths: Sequence[Path | None], labels: bool, how: Settings) -> str:
+    """What a prepared corpus depends on. A file's change of content or attributes shows in its times."""
+    about = [None if path is None else (str(path.resolve()), _state(path)) for path in paths]
+    return hashlib.sha256(json.dumps([FORMAT, about, labels, asdict(how)]).encode()).hexdigest()[:32]
+
+
+def _state(path: Path) -> tuple[int, int, int]:
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise unreadable(path, error) from None
+    return state.st_size, state.st_mtime_ns, state.st_ctime_ns

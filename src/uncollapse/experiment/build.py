@@ -12,6 +12,7 @@ from torch import nn
 from uncollapse import dials
 from uncollapse.bound import Source, size
 from uncollapse.data import stdlib, synthetic
+from uncollapse.data.reading import Tell
 from uncollapse.data.text import Corpus
 from uncollapse.errors import InputError
 from uncollapse.experiment import spec as said
@@ -29,8 +30,12 @@ from uncollapse.training.trainer import Trainer
 Builders = dict[str, Callable[..., Any]]
 
 
-def corpus(spec: said.Spec) -> Corpus:
+def corpus(spec: said.Spec, tell: Tell | None = None) -> Corpus:
     """The data of a spec.
+
+    Arguments:
+        spec: The spec.
+        tell: Hears how far the reading of a text is.
 
     Raises:
         InputError: where it leaves the data to a person, and where a file cannot be used.
@@ -38,7 +43,7 @@ def corpus(spec: said.Spec) -> Corpus:
     if spec.data is None:
         raise InputError("this spec names no data: start from a recipe that does, such as `text`.")
     numbers = spec.data.model_dump(exclude={"kind", "split_seed", *said.Batching.model_fields})
-    return CORPORA[spec.data.kind](spec.data, numbers)
+    return CORPORA[spec.data.kind](spec.data, numbers, tell)
 
 
 def model(spec: said.Spec, vocabulary_size: int) -> VAE:
@@ -125,15 +130,15 @@ def _check_items(training: said.Training, valid: Source) -> None:
         )
 
 
-def _text(data: said.TextData, numbers: dict[str, Any]) -> Corpus:
-    return Corpus.load(**numbers, seed=data.split_seed)
+def _text(data: said.TextData, numbers: dict[str, Any], tell: Tell | None) -> Corpus:
+    return Corpus.load(**numbers, seed=data.split_seed, tell=tell)
 
 
-def _stdlib(data: said.StdlibData, numbers: dict[str, Any]) -> Corpus:
+def _stdlib(data: said.StdlibData, numbers: dict[str, Any], tell: Tell | None) -> Corpus:
     return stdlib.corpus(**numbers, seed=data.split_seed)
 
 
-def _synthetic(data: said.SyntheticData, numbers: dict[str, Any]) -> Corpus:
+def _synthetic(data: said.SyntheticData, numbers: dict[str, Any], tell: Tell | None) -> Corpus:
     return synthetic.corpus()
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ import torch
 
 from uncollapse import files
 from uncollapse.data.batches import Batched
+from uncollapse.data.reading import Tell
 from uncollapse.data.text import Corpus
 from uncollapse.diagnosis import verdict
 from uncollapse.errors import InputError
-from uncollapse.experiment import build, run
+from uncollapse.experiment import build, remarks, run
 from uncollapse.experiment.api import load
 from uncollapse.experiment.hardware import ONE, Hardware
 from uncollapse.experiment.probe import Probe
@@ -34,6 +36,8 @@ def train(
     listeners: Sequence[Listener] = (),
     hardware: Hardware = ONE,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    tell: Tell | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> None:
     """Trains to the end in a run directory, going on where it was stopped.
 
@@ -44,12 +48,17 @@ def train(
         listeners: Callables that hear of every `Moment`, in the first process.
         hardware: What to train on.
         checkpoint_seconds: The longest time between two checkpoints within an epoch.
+        tell: Hears how far the reading of the text is.
+        say: Hears, before the model is made, what a person should know of the corpus; a sentence a call.
 
     Raises:
         InputError: where the spec or the folder cannot be used, or where another process trains in the folder.
     """
-    corpus = build.corpus(spec)
+    corpus = build.corpus(spec, tell)
     build.check_memory(spec, len(corpus.vocabulary))
+    for remark in remarks.on_training(spec, corpus):
+        if say:
+            say(remark)
     model = build.model(spec, len(corpus.vocabulary))
     valid = batches(spec, corpus, "valid")
     processes = hardware.processes
@@ -80,7 +89,7 @@ def train(
 
 def vocabulary(corpus: Corpus) -> str:
     """The vocabulary of a corpus as JSON, with the tokens of its longest training item, markers not counted."""
-    words, longest = corpus.vocabulary, max(map(len, corpus.train)) - 2
+    words, longest = corpus.vocabulary, int(corpus.train.lengths.max()) - 2
     return json.dumps({"tokens": words.tokens, "words": words.words, "longest": longest}, ensure_ascii=False)
 
 
@@ -99,6 +108,7 @@ def judge(
     items: int | None = None,
     seed: int = 0,
     hardware: Hardware = ONE,
+    tell: Tell | None = None,
 ) -> tuple[Evaluation, dict[str, Any]]:
     """Evaluates the best weights of a run, and keeps the figures and their rows beside it.
 
@@ -109,6 +119,7 @@ def judge(
         items: How many items, chosen once by a seed of their own; None for all.
         seed: Of the evaluation's noise.
         hardware: What to evaluate on; all processes share the work and get the figures.
+        tell: Hears how far the reading of the text is.
 
     Returns:
         The figures, and the JSON that was written: figures, training seconds, verdict.
@@ -118,13 +129,14 @@ def judge(
     """
     spec = validated(run.read_spec(path))
     trained = load(path)
-    corpus = build.corpus(spec)
+    corpus = build.corpus(spec, tell)
     environment = run.read_environment(path)
     if corpus.fingerprint != environment["data"]:
         raise InputError(f"the data of the run `{path}` is not what it was trained on: its files have changed.")
     chosen = subset(batches(spec, corpus, split), items)
     model, processes = trained.model.to(hardware.device), hardware.processes
     figures = evaluate(model, chosen, samples=samples, seed=seed, processes=processes)
+    figures = replace(figures, warnings=(*figures.warnings, *remarks.on_items(corpus, split)))
     name = f"{split}-k{samples}" + (f"-n{items}" if items else "") + f"-s{seed}"
     processes.first(lambda: figures.rows.save(path / f"rows-{name}.safetensors"))
     report = {
@@ -135,10 +147,16 @@ def judge(
         "seconds": seconds(path, "seconds"),
         "cpu_seconds": seconds(path, "cpu_seconds"),
         "split": split,
-        "verdict": verdict(figures),
+        "verdict": _verdict(figures, corpus, split),
     }
     processes.first(lambda: run.write_json(path / f"evaluation-{name}.json", report))
     return figures, report
+
+
+def _verdict(figures: Evaluation, corpus: Corpus, split: str) -> str:
+    if remarks.distinct(getattr(corpus, split), 2) == 1:
+        return f"unknown: all items of `{split}` are the same, so that no model could use its latent variable on them"
+    return verdict(figures)
 
 
 def subset(source: Batched, items: int | None) -> Batched:
@@ -147,8 +165,7 @@ def subset(source: Batched, items: int | None) -> Batched:
         return source
     kept = torch.zeros(source.count, dtype=torch.bool)
     kept[torch.randperm(source.count, generator=generator(0, "subset"))[:items]] = True
-    groups = [group[kept[group]] for group in source.items]
-    return Batched(source.make, [group for group in groups if len(group)])
+    return Batched(source.make, source.items.only(kept))
 
 
 def seconds(path: Path, clock: str) -> dict[str, Any]:

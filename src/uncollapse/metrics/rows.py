@@ -167,7 +167,9 @@ def draw(law: Any, seed: int, purpose: str, items: Sequence[int], count: int) ->
     if isinstance(law, Independent) and isinstance(law.base_dist, Normal):
         loc, scale = law.base_dist.loc, law.base_dist.scale
         shape = (count, *loc.shape[1:])
-        noise = torch.stack([_normal(generator(seed, purpose, item), shape) for item in items], 1)
+        noise = torch.empty(count, len(items), *loc.shape[1:])  # One tensor: a million small ones are 600 MB.
+        for i, item in enumerate(items):
+            noise[:, i] = _normal(generator(seed, purpose, item), shape)
         return loc + scale * noise.to(loc)
     host = operations.rebuild(law, {k: v.cpu() for k, v in operations.parameters(law).items()})
     draws = []
@@ -252,15 +254,24 @@ def _join(plan: _Plan, parts: list[Rows]) -> Rows:
     plan.warnings[:] = dict.fromkeys(text for part in parts for text in part.warnings)
     order = torch.cat([part.items for part in parts]).argsort(stable=True)
     columns = {name: [getattr(part, name) for part in parts] for name in TENSORS}
+    laws = [part.law for part in parts if part.law is not None]
+    parts.clear()
     groups = max(kl.shape[1] for kl in columns["kl"])
     # Time steps that a batch lacks cost nothing.
     columns["kl"] = [F.pad(kl, (0, groups - kl.shape[1])) for kl in columns["kl"]]
-    laws = [part.law for part in parts if part.law is not None]
+    # A column at a time is let go once it is joined: of a million items, all of them take a gigabyte.
+    joined = {name: _joined(columns.pop(name), order) for name in TENSORS}
+    law = operations.cat(laws) if laws else None
+    laws.clear()
     return Rows(
-        **{name: None if c[0] is None else torch.cat(c)[order] for name, c in columns.items()},  # pyright: ignore[reportArgumentType]
-        law=operations.take(operations.cat(laws), order) if laws else None,
+        **joined,  # pyright: ignore[reportArgumentType]
+        law=None if law is None else operations.take(law, order),
         **_settings(plan),
     )
+
+
+def _joined(column: list[Any], order: Tensor) -> Tensor | None:
+    return None if column[0] is None else torch.cat(column)[order]
 
 
 def _settings(plan: _Plan) -> dict[str, Any]:

@@ -40,6 +40,35 @@ class Clock:
         return (time.perf_counter() - self.began) / done * (self.total - step) if done > 0 else float("nan")
 
 
+class Reading:
+    """How far a long work is that has stages: a line on a terminal, renewed, else a line now and then."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream, self.every = stream, 0.25 if stream.isatty() else 10.0
+        self.what, self.began, self.said = "", 0.0, 0.0
+
+    def __call__(self, what: str, share: float) -> None:
+        """Hears which share of a stage is done; nothing is said of what takes no more than two seconds."""
+        now = time.perf_counter()
+        if what != self.what:
+            self.what, self.began = what, now
+            self.said = now + 2.0 - self.every
+        if share >= 1:
+            self.stop()
+        elif share > 0 and now - self.said > self.every:
+            self.said = now
+            self._print(f"{what}: {share:.0%}, {duration((now - self.began) / share * (1 - share))} left")
+
+    def _print(self, text: str) -> None:
+        line = f"\r{text:<79}" if self.stream.isatty() else f"{text}\n"
+        print(line, end="", file=self.stream, flush=True)
+
+    def stop(self) -> None:
+        """Leaves an empty line behind on a terminal."""
+        if self.stream.isatty() and self.what and self.said > self.began:
+            print(f"\r{'':<79}\r", end="", file=self.stream, flush=True)
+
+
 def describe(moment: Moment, clock: Clock) -> str:
     """The state of a run in one line: bound, rate, MI, inner steps, speed."""
     parts = [f"epoch {moment.epoch}"]
