@@ -195,7 +195,8 @@ class Aggressive(Section):
     limit: Count = 99
     ties: Literal["stop", "continue"] = "stop"
     budget: Count | None = None
-    clip: Literal["joint", "own"] = "joint"
+    clip: Literal["joint", "own", "last"] = "joint"
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0
     until: Until = Until()
 
 

@@ -92,13 +92,13 @@ class Trainer:
 
     # What a procedure is made of.
 
-    def loss(self, x: Batch) -> Loss:
-        """The objective on a batch, under the players now awake."""
+    def loss(self, x: Batch, inference: Inference | None = None) -> Loss:
+        """The objective on a batch, under the players now awake, by another inference than usual where one is given."""
         counted = symbols(x)
         if counted is not None:
             self.window.count(SYMBOLS, counted.sum())
         model: Any = self.model
-        return self.objective(self.inference(model, self.objective, x))
+        return self.objective((inference or self.inference)(model, self.objective, x))
 
     def draw(self) -> Batch:
         """A training batch, uniformly at random with replacement."""
@@ -119,23 +119,30 @@ class Trainer:
             for player in others:
                 player.freeze(False)
 
-    def descend(self, loss: Loss, *players: str, norm_over: Sequence[str] | None = None) -> None:
-        """One step of some players down a loss.
+    def descend(
+        self, loss: Loss, *players: str, norm_over: Sequence[str] | None = None, beside: Sequence[Tensor | float] = ()
+    ) -> Tensor | None:
+        """One step of some players down a loss; gives the norm of their gradients, None where nothing is clipped.
 
         Arguments:
             loss: What to descend.
             players: Who steps.
             norm_over: Over whose gradients the norm that is clipped is taken; those who step by default.
+            beside: Norms of gradients that are not computed, to be counted in what is clipped.
         """
         loss.total.backward()
+        norm = None
         if self.clip is not None:
             norm = get_total_norm(self._gradients(norm_over or players))
-            clip_grads_with_norm_(self._parameters(players), self.clip, norm)
+            others = [torch.as_tensor(other).to(norm) for other in beside]
+            total = torch.stack([norm, *others]).norm() if others else norm
+            clip_grads_with_norm_(self._parameters(players), self.clip, total)
         for name in players:
             self.players[name].step()
         for player in self.players.values():
             player.forget_gradients()
         self.window.count(DESCENTS, 1)
+        return norm
 
     def _parameters(self, players: Sequence[str]) -> list[Tensor]:
         return [parameter for name in players for parameter in self.players[name].parameters]
