@@ -15,6 +15,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from uncollapse import __version__
 from uncollapse.cli import comparing, fitting, listing, using
+from uncollapse.cli.memory import keep_large_blocks
 from uncollapse.errors import InputError, TrainingError
 
 app = App(
@@ -52,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Arguments:
         arguments: Without the program's name; those of the process where they are None.
     """
+    keep_large_blocks()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # A terminal may know fewer characters than a text has.
