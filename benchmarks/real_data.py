@@ -87,9 +87,9 @@ def report(folder: Path, keep: Path) -> None:
                 rows += [{**row, "remedy": row["remedy"] + part.label} for row in found.rows if "error" not in row]
         found = Comparison(sorted(rows, key=lambda row: ("," in row["remedy"], _place(row["remedy"]), row["seed"])))
         print(f"\n## {data}\n")
-        _markdown(found.table())
+        markdown(found.table())
         print()
-        _markdown(found.differences())
+        markdown(found.differences())
         write_json(keep / f"{data}.json", found.to_json())
         hours = sum(row["cpu_seconds"]["value"] for row in rows) / 3600
         print(f"\nProcessor time of training: {hours:.1f} core-hours over {len(rows)} runs.")
@@ -110,10 +110,11 @@ def _gap(folder: Path) -> None:
         assert few.log_evidence is not None
         change = few.log_evidence[many.items] - many.log_evidence
         table.append([path.parent.name, f"{change.mean():+.3f} ± {change.std() / len(change) ** 0.5:.3f}"])
-    _markdown(table)
+    markdown(table)
 
 
-def _markdown(table: list[list[str]]) -> None:
+def markdown(table: list[list[str]]) -> None:
+    """Prints a table."""
     print("| " + " | ".join(table[0]) + " |", "|" + "---|" * len(table[0]), sep="\n")
     print(*("| " + " | ".join(row) + " |" for row in table[1:]), sep="\n")
 

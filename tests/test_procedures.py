@@ -39,7 +39,7 @@ class Scripted:
         inner = sum(players == ("inference",) for players, *_ in self.said)
         return Loss(torch.tensor(self.losses[min(inner, len(self.losses) - 1)]), {"batch": x})
 
-    def descend(self, loss: Loss, *players: str, norm_over: tuple[str, ...] | None = None, beside: Any = ()) -> None:
+    def descend(self, loss: Loss, *players: str, norm_over: tuple[str, ...] | None = None, **options: Any) -> None:
         self.said.append((players, norm_over, loss.parts["batch"]))
 
     def draw(self) -> Tensor:
@@ -234,6 +234,7 @@ class Recorded(Trainer):
         super().__init__(model, batches, batches, procedure=Aggressive(budget=2, **options))
         self.scored: list[int] = []
         self.beside: list[list[float]] = []
+        self.clips: list[float | None] = []
 
     def loss(self, x: Any, inference: Any = None) -> Loss:
         def noted(model: Any, objective: Any, x: Any) -> Any:
@@ -244,6 +245,7 @@ class Recorded(Trainer):
 
     def descend(self, *given: Any, beside: Sequence[Any] = (), **options: Any) -> Tensor | None:
         self.beside.append([float(norm) for norm in beside])
+        self.clips.append(options["clip"])
         return super().descend(*given, beside=beside, **options)
 
 
@@ -252,6 +254,22 @@ def test_inner_steps_score_a_share_of_the_tokens_and_the_outer_step_all(clip: An
     trainer = Recorded(clip=clip, share=0.5)
     trainer.procedure(trainer, trainer.batch(0))
     assert trainer.scored == [10, 10, 20]
+
+
+@pytest.mark.parametrize("clip", ["joint", "own", "last"])
+def test_inner_steps_are_clipped_to_a_norm_of_their_own(clip: Any) -> None:
+    trainer = Recorded(clip=clip, inner_clip=0.5)
+    trainer.procedure(trainer, trainer.batch(0))
+    assert trainer.clips == [0.5, 0.5, None]
+
+
+def test_a_step_is_clipped_to_the_norm_that_it_is_given() -> None:
+    model = Direct()
+    sgd = {name: Optimiser("sgd", 1.0) for name in model.players()}
+    trainer = Trainer(model, [torch.zeros(1, 1)], [torch.zeros(1, 1)], optimisers=sgd, clip=5.0)
+    before = model.generation.weight.item()
+    trainer.descend(Loss(50 * model.generation.weight.sum(), {}), "generation", clip=0.25)
+    assert before - model.generation.weight.item() == pytest.approx(0.25, abs=1e-5)
 
 
 def test_the_norm_of_the_last_step_stands_in_for_a_gradient_that_is_not_computed() -> None:

@@ -196,8 +196,9 @@ class Aggressive(Section):
     ties: Literal["stop", "continue"] = "stop"
     budget: Count | None = None
     clip: Literal["joint", "own", "last"] = "joint"
-    share: Annotated[float, Field(gt=0, le=1)] = 1.0
     until: Until = Until()
+    inner_clip: Positive | None = None
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0
 
 
 class Optimiser(Section):

@@ -122,8 +122,9 @@ class Aggressive:
         ties: Whether an equal window ends the loop ("stop") or not ("continue").
         budget: Exactly this many inner steps instead of the rule (Table 4); None for the rule.
         clip: Over whom the gradient norm is taken: "joint", "own" or "last".
-        share: Which share of a batch's symbols an inner step scores, drawn at random, without bias.
         until: When aggressive training ends.
+        inner_clip: The largest gradient norm of an inner step; that of all steps where it is None.
+        share: Which share of a batch's symbols an inner step scores, drawn at random, without bias.
     """
 
     window: int = 10
@@ -131,8 +132,9 @@ class Aggressive:
     ties: Literal["stop", "continue"] = "stop"
     budget: int | None = None
     clip: Literal["joint", "own", "last"] = "joint"
-    share: float = 1.0
     until: UntilInformationDrops = field(default_factory=UntilInformationDrops)
+    inner_clip: float | None = None
+    share: float = 1.0
 
     active: bool = field(default=True, init=False)
     reference: float | None = field(default=None, init=False)
@@ -145,14 +147,15 @@ class Aggressive:
         return self._descend(trainer, x, "generation")
 
     def _descend(self, trainer: Trainer, x: Batch, player: str, inference: Inference | None = None) -> Loss:
+        largest = self.inner_clip if player == "inference" else None
         if self.clip == "joint":
             loss = trainer.loss(x, inference)
-            trainer.descend(loss, player, norm_over=tuple(trainer.players))
+            trainer.descend(loss, player, norm_over=tuple(trainer.players), clip=largest)
             return loss
         others = [norm for name, norm in self.norms.items() if name != player]
         with trainer.awake(player):
             loss = trainer.loss(x, inference)
-            norm = trainer.descend(loss, player, beside=others)
+            norm = trainer.descend(loss, player, beside=others, clip=largest)
         if self.clip == "last" and norm is not None:
             self.norms[player] = norm
         return loss

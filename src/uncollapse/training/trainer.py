@@ -120,7 +120,12 @@ class Trainer:
                 player.freeze(False)
 
     def descend(
-        self, loss: Loss, *players: str, norm_over: Sequence[str] | None = None, beside: Sequence[Tensor | float] = ()
+        self,
+        loss: Loss,
+        *players: str,
+        norm_over: Sequence[str] | None = None,
+        beside: Sequence[Tensor | float] = (),
+        clip: float | None = None,
     ) -> Tensor | None:
         """One step of some players down a loss; gives the norm of their gradients, None where nothing is clipped.
 
@@ -129,14 +134,15 @@ class Trainer:
             players: Who steps.
             norm_over: Over whose gradients the norm that is clipped is taken; those who step by default.
             beside: Norms of gradients that are not computed, to be counted in what is clipped.
+            clip: The largest norm; the trainer's by default.
         """
         loss.total.backward()
-        norm = None
-        if self.clip is not None:
+        norm, clip = None, self.clip if clip is None else clip
+        if clip is not None:
             norm = get_total_norm(self._gradients(norm_over or players))
             others = [torch.as_tensor(other).to(norm) for other in beside]
             total = torch.stack([norm, *others]).norm() if others else norm
-            clip_grads_with_norm_(self._parameters(players), self.clip, total)
+            clip_grads_with_norm_(self._parameters(players), clip, total)
         for name in players:
             self.players[name].step()
         for player in self.players.values():
