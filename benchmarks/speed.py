@@ -13,6 +13,7 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -46,8 +47,8 @@ class Side:
         self.process.wait()
 
 
-def measure(size: str, threads: int, authors: Path, rounds: int, nlls: int) -> Figures:
-    """The costs of every task in every round; the first round of steps, which warms up, is left out."""
+def measure(size: str, threads: int, authors: Path, rounds: int, nlls: int) -> Iterator[Figures]:
+    """After every round the costs of all tasks so far; the first round of steps, which warms up, is left out."""
     sides = {side: Side(side, size, threads, authors) for side in dict.fromkeys(side for side, _ in STEPS)}
     plan = [[*STEPS, ("ours", "product")]] * (rounds + 1) + [NLL] * nlls
     figures: Figures = {}
@@ -56,9 +57,9 @@ def measure(size: str, threads: int, authors: Path, rounds: int, nlls: int) -> F
             cost = sides[side].do(task)
             if number > 0:
                 figures.setdefault(f"{side}: {task}", []).append(cost)
+        yield figures
     for side in sides.values():
         side.close()
-    return figures
 
 
 def report(figures: Figures, title: str) -> None:
@@ -100,6 +101,6 @@ if __name__ == "__main__":
     for size in given.sizes:
         for threads in given.threads:
             title = f"{size}, {threads} thread{'s' * (threads > 1)}"
-            kept[title] = measure(size, threads, given.authors.resolve(), given.rounds, given.nlls)
+            for kept[title] in measure(size, threads, given.authors.resolve(), given.rounds, given.nlls):
+                write_json(given.keep, kept)
             report(kept[title], title)
-            write_json(given.keep, kept)
