@@ -90,9 +90,9 @@ def report(folder: Path, keep: Path) -> None:
         rows = _ordered(here + [row for row in before["rows"] if (row["remedy"], row["seed"]) not in cells])
         paired = {**before["differences"], **Comparison(_ordered(here)).to_json()["differences"]}
         print(f"\n## {data}\n")
-        _markdown(Comparison(rows).table())
+        markdown(Comparison(rows).table())
         print()
-        _markdown(_differences(rows, paired))
+        markdown(_differences(rows, paired))
         write_json(kept, {"rows": [{k: row[k] for k in KEPT if k in row} for row in rows], "differences": paired})
         hours = sum(row["cpu_seconds"]["value"] for row in rows) / 3600
         print(f"\nProcessor time of training: {hours:.1f} core-hours over {len(rows)} runs.")
@@ -142,10 +142,11 @@ def _gap(folder: Path) -> None:
         assert few.log_evidence is not None
         change = few.log_evidence[many.items] - many.log_evidence
         table.append([path.parent.name, f"{change.mean():+.3f} ± {change.std() / len(change) ** 0.5:.3f}"])
-    _markdown(table)
+    markdown(table)
 
 
-def _markdown(table: list[list[str]]) -> None:
+def markdown(table: list[list[str]]) -> None:
+    """Prints a table."""
     print("| " + " | ".join(table[0]) + " |", "|" + "---|" * len(table[0]), sep="\n")
     print(*("| " + " | ".join(row) + " |" for row in table[1:]), sep="\n")
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -12,8 +15,12 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
 import uncollapse as uc
+from uncollapse.data.text import Text
+from uncollapse.errors import InputError
 from uncollapse.metrics.estimate import Estimate
+from uncollapse.nets.lstm import LSTMDecoder, LSTMEncoder
 from uncollapse.objective import Loss
+from uncollapse.training.inference import amortised
 from uncollapse.training.players import Optimiser
 from uncollapse.training.procedures import Aggressive, UntilInformationDrops
 from uncollapse.training.trainer import Trainer
@@ -28,11 +35,11 @@ class Scripted:
         self.said: list[tuple[Any, ...]] = []
         self.drawn = 0
 
-    def loss(self, x: Tensor) -> Loss:
+    def loss(self, x: Tensor, inference: Any = None) -> Loss:
         inner = sum(players == ("inference",) for players, *_ in self.said)
         return Loss(torch.tensor(self.losses[min(inner, len(self.losses) - 1)]), {"batch": x})
 
-    def descend(self, loss: Loss, *players: str, norm_over: tuple[str, ...] | None = None) -> None:
+    def descend(self, loss: Loss, *players: str, norm_over: tuple[str, ...] | None = None, **options: Any) -> None:
         self.said.append((players, norm_over, loss.parts["batch"]))
 
     def draw(self) -> Tensor:
@@ -80,7 +87,7 @@ def test_windows_are_held_against_each_other_per_symbol() -> None:
     first = Sized(torch.tensor([10.0, 10.0, 10.0]), torch.tensor([4, 3, 3]))
     later = Sized(torch.full((10,), 2.5), torch.tensor([1, 1, 1, 1, 1, 0, 0, 0, 0, 0]))
     trainer = Scripted([], 1)
-    trainer.loss = lambda x: Loss(x.loss.mean(), {"batch": x})
+    trainer.loss = lambda x, inference: Loss(x.loss.mean(), {"batch": x})
     trainer.draw = lambda: later
     Aggressive(window=1)(trainer, first)  # pyright: ignore[reportArgumentType]
     assert trainer.inner == 2
@@ -213,3 +220,103 @@ def test_what_it_remembers_is_what_it_needs() -> None:
     second.recall(first.memory())
     second.observe(1, 20, validation(1.5))
     assert not second.active
+
+
+class Recorded(Trainer):
+    """A trainer of a small text VAE that writes down what inner and outer steps are given."""
+
+    def __init__(self, **options: Any) -> None:
+        tokens = torch.randint(4, 12, (3, 4, 7))
+        tokens[:, :2, 5:] = 0
+        decoder = LSTMDecoder(12, 5, 6, 3, dropout_in=0.0, dropout_out=0.0)
+        model = uc.VAE(uc.Posterior(LSTMEncoder(12, 5, 6, 6), uc.gaussian, (3, 3)), decoder, uc.StandardNormal(3))
+        batches = [Text(batch) for batch in tokens]
+        super().__init__(model, batches, batches, procedure=Aggressive(budget=2, **options))
+        self.scored: list[int] = []
+        self.beside: list[list[float]] = []
+        self.clips: list[float | None] = []
+
+    def loss(self, x: Any, inference: Any = None) -> Loss:
+        def noted(model: Any, objective: Any, x: Any) -> Any:
+            self.scored.append(int((x.target != 0).sum()))
+            return amortised(model, objective, x)
+
+        return super().loss(x, noted if inference is None else replace(inference, inference=noted))
+
+    def descend(self, *given: Any, beside: Sequence[Any] = (), **options: Any) -> Tensor | None:
+        self.beside.append([float(norm) for norm in beside])
+        self.clips.append(options["clip"])
+        return super().descend(*given, beside=beside, **options)
+
+
+@pytest.mark.parametrize("clip", ["joint", "own", "last"])
+def test_inner_steps_score_a_share_of_the_tokens_and_the_outer_step_all(clip: Any) -> None:
+    trainer = Recorded(clip=clip, share=0.5)
+    trainer.procedure(trainer, trainer.batch(0))
+    assert trainer.scored == [10, 10, 20]
+
+
+@pytest.mark.parametrize("clip", ["joint", "own", "last"])
+def test_inner_steps_are_clipped_to_a_norm_of_their_own(clip: Any) -> None:
+    trainer = Recorded(clip=clip, inner_clip=0.5)
+    trainer.procedure(trainer, trainer.batch(0))
+    assert trainer.clips == [0.5, 0.5, None]
+
+
+def test_a_step_is_clipped_to_the_norm_that_it_is_given() -> None:
+    model = Direct()
+    sgd = {name: Optimiser("sgd", 1.0) for name in model.players()}
+    trainer = Trainer(model, [torch.zeros(1, 1)], [torch.zeros(1, 1)], optimisers=sgd, clip=5.0)
+    before = model.generation.weight.item()
+    trainer.descend(Loss(50 * model.generation.weight.sum(), {}), "generation", clip=0.25)
+    assert before - model.generation.weight.item() == pytest.approx(0.25, abs=1e-5)
+
+
+def test_the_norm_of_the_last_step_stands_in_for_a_gradient_that_is_not_computed() -> None:
+    trainer = Recorded(clip="last")
+    for _ in range(2):
+        trainer.procedure(trainer, trainer.batch(0))
+    norms = trainer.procedure.memory()
+
+    first, second, outer = trainer.beside[0], trainer.beside[3], trainer.beside[5]
+    assert first == []
+    assert second == trainer.beside[4]
+    assert second[0] > 0
+    assert outer == [norms["norm_inference"]]
+
+
+def test_a_norm_that_stands_in_shortens_the_step_as_the_gradient_would() -> None:
+    model = Direct()
+    sgd = {name: Optimiser("sgd", 1.0) for name in model.players()}
+    trainer = Trainer(model, [torch.zeros(1, 1)], [torch.zeros(1, 1)], optimisers=sgd, clip=5.0)
+    before = model.inference.weight.item()
+    norm = trainer.descend(Loss(0.5 * model.inference.weight.sum(), {}), "inference", beside=[30.0, torch.tensor(40.0)])
+    assert norm == 0.5
+    assert before - model.inference.weight.item() == pytest.approx(0.049998, abs=2e-6)  # As in T16.
+
+
+def test_norms_come_back_from_a_checkpoint_to_the_last_digit() -> None:
+    first, second = Recorded(clip="last"), Aggressive(clip="last")
+    first.procedure(first, first.batch(0))
+    second.recall(json.loads(json.dumps(first.procedure.memory())))
+    norms: Any = first.procedure
+    assert second.norms == {name: float(norm) for name, norm in norms.norms.items()}
+    assert torch.tensor(second.norms["inference"]) == norms.norms["inference"]
+
+
+def test_a_share_of_the_tokens_estimates_the_sum_over_all_without_bias() -> None:
+    x = Text(torch.tensor([[1, 5, 6, 7, 2], [1, 8, 2, 0, 0]]))
+    counted = torch.zeros(2, 4)
+    for _ in range(3000):
+        few, weight = x.thinned(0.5)
+        counted += weight * (few.target != 0)
+        assert ((few.target == x.target) | (few.target == 0)).all()
+    torch.testing.assert_close(counted / 3000, (x.target != 0).float(), atol=0.08, rtol=0)
+
+
+def test_a_batch_that_cannot_be_thinned_says_so() -> None:
+    model = uc.VAE(Line(), Known(), uc.StandardNormal(1))
+    batches = [torch.randn(8, 1)]
+    trainer = Trainer(model, batches, batches, procedure=Aggressive(share=0.5))
+    with pytest.raises(InputError, match=r"type `Tensor` cannot leave symbols out.*`share` 1.*`thinned"):
+        trainer.procedure(trainer, batches[0])

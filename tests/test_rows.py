@@ -319,3 +319,13 @@ def test_one_tensor_is_split_into_batches_in_order() -> None:
 
     assert rows.items.tolist() == [0, 1, 2, 3, 4]
     assert rows.batch.tolist() == [0, 0, 1, 1, 2]
+
+
+@pytest.mark.parametrize(("name", "passes"), [("gaussian", 1), ("laplace", 2)])
+def test_the_stock_model_is_asked_for_its_posterior_without_a_pass_of_the_decoder(name: str, passes: int) -> None:
+    model, seen = MODELS[name](), []
+    model.decoder.register_forward_hook(lambda *_: seen.append(1))
+
+    collect(model, [torch.randn(6, 4)], samples=0, bound_samples=1)
+
+    assert len(seen) == passes  # A model with a forward of its own may have a posterior of its own.

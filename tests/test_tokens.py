@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from uncollapse.distributions import tokens
+from uncollapse.distributions import scoring
 from uncollapse.distributions.tokens import PAD, Tokens
 from uncollapse.errors import InputError
 
@@ -47,25 +50,35 @@ def test_shapes_are_those_of_a_law_of_sequences() -> None:
 def test_chunks_without_gradient_score_as_the_whole_with_gradient(
     at_a_time: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tokens, "LOGITS", at_a_time)
     p, value = law(S, B, grad=True), padded()
+    whole = p.log_prob(value).detach()
+    monkeypatch.setattr(scoring, "LOGITS", at_a_time)
 
     with torch.no_grad():
-        chunked = p.log_prob(value)
-
-    torch.testing.assert_close(chunked, p.log_prob(value).detach())
+        torch.testing.assert_close(p.log_prob(value), whole)
 
 
-def test_no_more_logits_exist_at_a_time_than_promised(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokens, "LOGITS", 3 * V)
-    rows, linear = [], torch.nn.functional.linear
-    monkeypatch.setattr(tokens.F, "linear", lambda h, w: rows.append(len(h)) or linear(h, w))
+class Largest(TorchDispatchMode):
+    """Remembers the most numbers that a tensor held."""
 
-    value = padded()
-    law(B).log_prob(value)
+    numbers = 0
 
-    assert max(rows) == 3
-    assert sum(rows) == (value != PAD).sum()
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = function(*args, **(kwargs or {}))
+        made = found if isinstance(found, tuple) else (found,)
+        self.numbers = max([self.numbers, *(part.numel() for part in made if isinstance(part, Tensor))])
+        return found
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_no_more_logits_exist_at_a_time_than_promised(grad: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring, "LOGITS", 20 * 100)
+    p = Tokens(torch.randn(S, B, T, H, requires_grad=grad), torch.randn(100, H, requires_grad=grad))
+
+    with Largest() as largest:
+        p.log_prob(padded()).sum()
+
+    assert largest.numbers == 20 * 112  # 20 of the 51 rows, which start at multiples of 16.
 
 
 def test_padding_gets_no_gradient() -> None:

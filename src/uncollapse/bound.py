@@ -93,6 +93,20 @@ def symbols(x: Batch) -> Tensor | None:
     return x.symbols if "symbols" in dir(x) else None
 
 
+def thinned(x: Batch, share: float) -> tuple[Batch, float]:
+    """The batch with a random share of its symbols left to predict, and how much more each of those counts.
+
+    Raises:
+        InputError: where the batch cannot be thinned.
+    """
+    if "thinned" not in dir(x):
+        raise InputError(
+            f"a batch of type `{type(x).__name__}` cannot leave symbols out of its target: score all of them "
+            "(`share` 1), or give it a method `thinned(share)`, as `data.text.Text` has."
+        )
+    return x.thinned(share)
+
+
 def move(x: Batch, device: torch.device) -> Batch:
     """A batch on a device."""
     return x.to(device) if isinstance(x, Tensor) else type(x)(*(part.to(device) for part in x))

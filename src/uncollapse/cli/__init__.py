@@ -12,6 +12,7 @@ from cyclopts import App, CycloptsError, Parameter, UnknownCommandError, UnusedC
 
 from uncollapse import __version__
 from uncollapse.cli import comparing, fitting, listing, using
+from uncollapse.cli.memory import keep_large_blocks
 from uncollapse.cli.signals import Terminated, terminable
 from uncollapse.errors import InputError, TrainingError, because, unknown
 
@@ -55,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Without the program's name; those of the process where they are None.
     """
     _open_what_is_closed()
+    keep_large_blocks()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # A terminal may know fewer characters than a text has.

@@ -36,6 +36,36 @@ class Text(NamedTuple):
         """(B,), how many tokens of each item are predicted: its words and `</s>`."""
         return (self.target != PAD).sum(1)
 
+    def thinned(self, share: float) -> tuple[Thinned, float]:
+        """A random share of the batch's tokens left to predict, and how much more each of those counts.
+
+        They are drawn without replacement, so that a weighted sum over them estimates that over all without bias.
+        """
+        places = (self.target != PAD).flatten().nonzero().squeeze(1)
+        order = torch.randperm(len(places), device=places.device)
+        kept = places[order[: max(1, round(share * len(places)))]]
+        mask = torch.zeros_like(self.target, dtype=torch.bool).flatten().index_fill(0, kept, True)
+        return Thinned(self.tokens, mask.view_as(self.target)), len(places) / len(kept)
+
+
+class Thinned(NamedTuple):
+    """A batch of which some tokens alone are predicted; the encoder and the decoder see all."""
+
+    tokens: Tensor
+    """(B, T) long."""
+    kept: Tensor
+    """(B, T - 1) bool."""
+
+    @property
+    def seen(self) -> Tensor:
+        """(B, T - 1), the tokens before each target."""
+        return self.tokens[:, :-1]
+
+    @property
+    def target(self) -> Tensor:
+        """(B, T - 1), the tokens to predict; padding in place of those left out."""
+        return self.tokens[:, 1:].where(self.kept, PAD)
+
 
 def as_text(ids: Iterable[Sequence[int]]) -> Text:
     """One batch of sequences of ids, which have their markers."""

@@ -9,13 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Distribution
 
+from uncollapse.distributions.scoring import scores, wide
 from uncollapse.errors import InputError
 
 #: The token that fills short items; as a target it costs nothing.
 PAD = 0
-
-#: How many logits exist at a time where no gradient is asked for: 64 MB of float32.
-LOGITS = 2**24
 
 
 class Tokens(Distribution):
@@ -24,7 +22,7 @@ class Tokens(Distribution):
     .. math:: \log p(x | h) = \sum_{t: x_t \ne \text{pad}} \log \text{softmax}(W h_t)_{x_t}
 
     It holds hidden states instead of logits, as the logits are by far the largest tensor of a language model:
-    they are made for the positions that count alone and, without gradient, a few at a time. A term in the
+    they are made for the positions that count alone, a few at a time (see `scoring`). A term in the
     logits that depends on z belongs into h: :math:`[W, U] [h_t; z] = W h_t + U z`.
 
     Arguments:
@@ -51,24 +49,14 @@ class Tokens(Distribution):
         target = value.expand(*batch, -1).flatten()
         counts = target != PAD
         if counts.all():
-            return self._scores(hidden, target).view(*batch, -1).sum(-1)
+            return scores(hidden, self.weight, target).view(*batch, -1).sum(-1)
         positions = counts.nonzero().squeeze(1)
-        scores = self._scores(hidden[positions], target[positions])
-        return scores.new_zeros(len(target)).index_copy(0, positions, scores).view(*batch, -1).sum(-1)
-
-    def _scores(self, hidden: Tensor, target: Tensor) -> Tensor:
-        """log p of each target (P,) under its state (P, H), in float32 or finer."""
-        grad = torch.is_grad_enabled() and (hidden.requires_grad or self.weight.requires_grad)
-        step = max(1, len(target) if grad else LOGITS // len(self.weight))
-        parts = [
-            -F.cross_entropy(_wide(F.linear(h, self.weight)), x, reduction="none")
-            for h, x in zip(hidden.split(step), target.split(step), strict=True)
-        ]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        found = scores(hidden[positions], self.weight, target[positions])
+        return found.new_zeros(len(target)).index_copy(0, positions, found).view(*batch, -1).sum(-1)
 
     def logits(self, position: int = -1) -> Tensor:
         """The logits at one position, with shape (..., V): at the last one, of the token that comes next."""
-        return _wide(F.linear(self.hidden[..., position, :], self.weight))
+        return wide(F.linear(self.hidden[..., position, :], self.weight))
 
     def sample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Tokens of every position given its state, with shape (*sample_shape, ..., T).
@@ -77,11 +65,6 @@ class Tokens(Distribution):
         """
         with torch.no_grad():
             shape = self._extended_shape(torch.Size(sample_shape))
-            probabilities = _wide(F.linear(self.hidden, self.weight)).softmax(-1).flatten(0, -2)
+            probabilities = wide(F.linear(self.hidden, self.weight)).softmax(-1).flatten(0, -2)
             draws = probabilities.multinomial(max(1, torch.Size(sample_shape).numel()), replacement=True)
             return draws.T.reshape(shape)
-
-
-def _wide(logits: Tensor) -> Tensor:
-    # Half precision has too few digits for sums over a vocabulary and over an item.
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -195,8 +195,10 @@ class Aggressive(Section):
     limit: Count = 99
     ties: Literal["stop", "continue"] = "stop"
     budget: Count | None = None
-    clip: Literal["joint", "own"] = "joint"
+    clip: Literal["joint", "own", "last"] = "joint"
     until: Until = Until()
+    inner_clip: Positive | None = None
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0
 
 
 class Optimiser(Section):

@@ -21,6 +21,7 @@ from uncollapse.data.batches import numbered, source
 from uncollapse.distributions import operations
 from uncollapse.errors import InputError
 from uncollapse.metrics.subject import evaluating, home, networks, refuse_other_signatures
+from uncollapse.model import posterior
 from uncollapse.processes import ALONE, Processes
 from uncollapse.randomness import generator, seeded
 
@@ -196,7 +197,7 @@ def _measure(plan: _Plan, index: int, items: Tensor, x: Batch) -> Rows:
         x = move(x, device)
     # A scope of its own, as the model draws a z that nobody uses: evaluation leaves training's noise alone.
     with seeded(plan.seed, "encode", index, device=_device(x)):
-        q = plan.model(x).q
+        q = posterior(plan.model, x)
     bound = [
         (len(b.log_likelihood), b.distortion.cpu().double(), b.kl.cpu().double())
         for b in _passes(plan, index, items, x, q, "bound", plan.bound_samples)

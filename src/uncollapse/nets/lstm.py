@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from uncollapse.data.text import Text
 from uncollapse.distributions.tokens import PAD, Tokens
 from uncollapse.errors import unknown
+from uncollapse.nets import recurrence
 
 #: By kind of initialisation, the uniform ranges of all parameters and then of embeddings.
 RANGES = {
@@ -95,10 +96,8 @@ class LSTMDecoder(nn.Module):
 
     def forward(self, z: Tensor, seen: Tensor) -> Tokens:
         """The law of texts given z (S, B, d) and the tokens before each one, with shape (B, T)."""
-        samples, items, _ = z.shape
-        embedded = self._embed(seen).expand(samples, -1, -1, -1).flatten(0, 1)
-        hidden, _ = self._advance(embedded, self.begin(z.flatten(0, 1)))
-        return Tokens(hidden.unflatten(0, (samples, items)), self.output.weight)
+        hidden = self._unrolled(z, seen) if self._shares(len(z)) else self._read(z, seen)
+        return Tokens(self._exposed(hidden, z.unsqueeze(2)), self.output.weight)
 
     def begin(self, z: Tensor) -> State:
         """The state before the first token, for z (N, d)."""
@@ -108,20 +107,44 @@ class LSTMDecoder(nn.Module):
     def next(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """The logits (N, V) of what follows the tokens (N,), and the state after them."""
         hidden, state = self._advance(self._embed(tokens.unsqueeze(1)), state)
-        return Tokens(hidden, self.output.weight).logits(), state
+        return Tokens(self._exposed(hidden, state.z.unsqueeze(1)), self.output.weight).logits(), state
 
     def _embed(self, tokens: Tensor) -> Tensor:
         return F.dropout(self.embedding(tokens), self.dropout_in, self.training)
 
+    def _read(self, z: Tensor, seen: Tensor) -> Tensor:
+        """The LSTM's hidden states, with shape (S, B, T, H), by torch's own LSTM."""
+        embedded = self._embed(seen).expand(len(z), -1, -1, -1).flatten(0, 1)
+        hidden, _ = self._advance(embedded, self.begin(z.flatten(0, 1)))
+        return hidden.unflatten(0, z.shape[:2])
+
+    def _shares(self, samples: int) -> bool:
+        """Whether `_unrolled` saves work: the weights are frozen, or the draws share their tokens."""
+        learns = any(parameter.requires_grad for parameter in self.lstm.parameters())
+        worth = not learns if torch.is_grad_enabled() else samples > 1
+        return worth and self.output.weight.device.type == "cpu"
+
+    def _unrolled(self, z: Tensor, seen: Tensor) -> Tensor:
+        """The same, by what leaves out the gradients of the weights and reads every token once."""
+        into, recurrent, *biases = self.lstm.parameters()
+        embedded = self._embed(seen.T)
+        tokens = F.linear(embedded, into[:, : embedded.shape[-1]], biases[0] + biases[1])
+        constant = F.linear(z, into[:, embedded.shape[-1] :])
+        _, h, c = self.begin(z)
+        return recurrence.unrolled(tokens, constant, h, c, recurrent).movedim(0, 2)
+
     def _advance(self, embedded: Tensor, state: State) -> tuple[Tensor, State]:
-        """What the output matrix reads at every step, (N, T, H or H + d), and the state after them."""
+        """The LSTM's hidden states at every step, (N, T, H), and the state after them."""
         z = state.z.unsqueeze(1).expand(-1, embedded.shape[1], -1)
         before = state.h.unsqueeze(0), state.c.unsqueeze(0)
         hidden, (h, c) = self.lstm(torch.cat([embedded, z], -1), before)
+        return hidden, State(state.z, h.squeeze(0), c.squeeze(0))
+
+    def _exposed(self, hidden: Tensor, z: Tensor) -> Tensor:
+        """What the output matrix reads, (..., T, H or H + d), for z (..., 1, d)."""
         hidden = F.dropout(hidden, self.dropout_out, self.training)
         # U z is part of one product, [O, U] [h; z], so that no second tensor of logits is made.
-        hidden = torch.cat([hidden, z], -1) if self.skip else hidden
-        return hidden, State(state.z, h.squeeze(0), c.squeeze(0))
+        return torch.cat([hidden, z.expand(*hidden.shape[:-1], -1)], -1) if self.skip else hidden
 
 
 def initialise(module: nn.Module, kind: str) -> None:

@@ -19,11 +19,14 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from torch import Tensor
+
 from uncollapse.bound import Batch, size, symbols
 from uncollapse.errors import InputError
 from uncollapse.metrics.estimate import Estimate
 from uncollapse.objective import Loss
 from uncollapse.training import finite
+from uncollapse.training.inference import Inference, Thinned
 
 if TYPE_CHECKING:
     from uncollapse.metrics.evaluation import Evaluation
@@ -112,26 +115,32 @@ class Aggressive:
     released text.py (default 10); the paper ends the loop where the bound "stays the same or decreases", the code
     only where it decreases (`ties`; default as the paper). The code clips the joint gradient norm of encoder and
     decoder even where only one of them steps (`clip="joint"`, the default); "own" clips a player by its own norm
-    and does not compute the other's gradient at all.
+    and does not compute the other's gradient at all; "last" does not either, and counts instead the norm that the
+    other's gradient had when it last stepped (nothing before that).
 
     Arguments:
         window: Inner steps between two looks at the loss.
         limit: The most inner steps before one outer step; 99 in the code.
         ties: Whether an equal window ends the loop ("stop") or not ("continue").
         budget: Exactly this many inner steps instead of the rule (Table 4); None for the rule.
-        clip: Over whom the gradient norm is taken: "joint" or "own".
+        clip: Over whom the gradient norm is taken: "joint", "own" or "last".
         until: When aggressive training ends.
+        inner_clip: The largest gradient norm of an inner step; that of all steps where it is None.
+        share: Which share of a batch's symbols an inner step scores, drawn at random, without bias.
     """
 
     window: int = 10
     limit: int = 99
     ties: Literal["stop", "continue"] = "stop"
     budget: int | None = None
-    clip: Literal["joint", "own"] = "joint"
+    clip: Literal["joint", "own", "last"] = "joint"
     until: UntilInformationDrops = field(default_factory=UntilInformationDrops)
+    inner_clip: float | None = None
+    share: float = 1.0
 
     active: bool = field(default=True, init=False)
     reference: float | None = field(default=None, init=False)
+    norms: dict[str, Tensor | float] = field(default_factory=dict, init=False)
 
     def __call__(self, trainer: Trainer, x: Batch) -> Loss:
         if not self.active:
@@ -139,21 +148,26 @@ class Aggressive:
         self._catch_up(trainer, x)
         return self._descend(trainer, x, "generation")
 
-    def _descend(self, trainer: Trainer, x: Batch, player: str) -> Loss:
+    def _descend(self, trainer: Trainer, x: Batch, player: str, inference: Inference | None = None) -> Loss:
+        largest = self.inner_clip if player == "inference" else None
         if self.clip == "joint":
-            loss = trainer.loss(x)
-            trainer.descend(loss, player, norm_over=tuple(trainer.players))
+            loss = trainer.loss(x, inference)
+            trainer.descend(loss, player, norm_over=tuple(trainer.players), clip=largest)
             return loss
+        others = [norm for name, norm in self.norms.items() if name != player]
         with trainer.awake(player):
-            loss = trainer.loss(x)
-            trainer.descend(loss, player)
+            loss = trainer.loss(x, inference)
+            norm = trainer.descend(loss, player, beside=others, clip=largest)
+        if self.clip == "last" and norm is not None:
+            self.norms[player] = norm
         return loss
 
     def _catch_up(self, trainer: Trainer, x: Batch) -> None:
         """Encoder steps until the bound stops improving; the first on the decoder's own batch."""
         last, total, count = float("inf"), 0.0, 0.0
+        few = None if self.share == 1 else Thinned(trainer.inference, self.share)
         for i in range(1, (self.budget or self.limit) + 1):
-            loss = self._descend(trainer, x, "inference").total.detach()
+            loss = self._descend(trainer, x, "inference", few).total.detach()
             predicted = symbols(x)
             total = total + loss * size(x)
             count = count + (size(x) if predicted is None else predicted.sum())
@@ -173,7 +187,9 @@ class Aggressive:
             self.active = not ended
 
     def memory(self) -> dict[str, Any]:
-        return {"active": self.active, "reference": self.reference}
+        norms = {f"norm_{player}": float(norm) for player, norm in self.norms.items()}
+        return {"active": self.active, "reference": self.reference, **norms}
 
     def recall(self, memory: dict[str, Any]) -> None:
         self.active, self.reference = memory["active"], memory["reference"]
+        self.norms = {k.removeprefix("norm_"): norm for k, norm in memory.items() if k.startswith("norm_")}

@@ -119,8 +119,8 @@ class Trainer:
 
     # What a procedure is made of.
 
-    def loss(self, x: Batch) -> Loss:
-        """The objective on a batch, under the players now awake.
+    def loss(self, x: Batch, inference: Inference | None = None) -> Loss:
+        """The objective on a batch, under the players now awake, by another inference than usual where one is given.
 
         Of several processes each computes its share of the items; the values are those of the whole batch in all.
         """
@@ -130,7 +130,7 @@ class Trainer:
         share = self.processes.share(size(x))
         model: Any = self.model
         with self.computing(share):
-            part = self.objective(self.inference(model, self.objective, items(x, share.items)))
+            part = self.objective((inference or self.inference)(model, self.objective, items(x, share.items)))
         if self.processes.size == 1:
             return part
         total, *values = self.processes.total(torch.stack([part.total, *part.parts.values()]) * share.weight)
@@ -156,27 +156,39 @@ class Trainer:
             for player in others:
                 player.freeze(False)
 
-    def descend(self, loss: Loss, *players: str, norm_over: Sequence[str] | None = None) -> None:
-        """One step of some players down a loss.
+    def descend(
+        self,
+        loss: Loss,
+        *players: str,
+        norm_over: Sequence[str] | None = None,
+        beside: Sequence[Tensor | float] = (),
+        clip: float | None = None,
+    ) -> Tensor | None:
+        """One step of some players down a loss; gives the norm of their gradients, None where nothing is clipped.
 
         Arguments:
             loss: What to descend.
             players: Who steps.
             norm_over: Over whose gradients the norm that is clipped is taken; those who step by default.
+            beside: Norms of gradients that are not computed, to be counted in what is clipped.
+            clip: The largest norm; the trainer's by default.
         """
         loss.total.backward()
-        norm, norm_over = None, norm_over or players
+        norm, norm_over, clip = None, norm_over or players, self.clip if clip is None else clip
         if not self.sharded:  # Else the backward pass has summed them.
             self.processes.sum_gradients(self._parameters(tuple(dict.fromkeys((*players, *norm_over)))))
-        if self.clip is not None:
+        if clip is not None:
             norm = sharding.whole(get_total_norm(self._gradients(norm_over)))
-            clip_grads_with_norm_(self._parameters(players), self.clip, norm)
+            others = [torch.as_tensor(other).to(norm) for other in beside]
+            total = torch.stack([norm, *others]).norm() if others else norm
+            clip_grads_with_norm_(self._parameters(players), clip, total)
         for name in players:
             self.players[name].step()
         for player in self.players.values():
             player.forget_gradients()
         self.window.count(DESCENTS, 1)
         self.window.note(self.step + 1, players, loss, norm)
+        return norm
 
     @contextmanager
     def computing(self, share: Share) -> Iterator[None]:
