@@ -88,7 +88,8 @@ def report(folder: Path, keep: Path) -> None:
         cells = {(row["remedy"], row["seed"]) for row in here}
         before = read_json(kept) if kept.is_file() else {"rows": [], "differences": {}}
         rows = _ordered(here + [row for row in before["rows"] if (row["remedy"], row["seed"]) not in cells])
-        paired = {**before["differences"], **Comparison(_ordered(here)).to_json()["differences"]}
+        now = Comparison(_ordered(here)).to_json()["differences"]
+        paired = {**before["differences"], **{remedy: figures for remedy, figures in now.items() if figures}}
         print(f"\n## {data}\n")
         markdown(Comparison(rows).table())
         print()
@@ -123,7 +124,10 @@ def _differences(rows: list[Row], paired: dict[str, Any]) -> list[list[str]]:
             pairs = [(cells[r, s], cells["plain", s]) for r, s in cells if r == remedy and ("plain", s) in cells]
             values = [one[figure]["value"] - plain[figure]["value"] for one, plain in pairs]
             seeds = stdev(values) / len(values) ** 0.5 if len(values) > 1 else nan
-            line.append(str(Difference(mean(values), paired[remedy][figure]["over_items"], seeds, len(values))))
+            items = paired[remedy][figure]["over_items"] if remedy in paired else nan
+            line.append(
+                str(Difference(mean(values), items, seeds, len(values))).replace("items ± nan", "items unpaired")
+            )
         table.append(line)
     return table
 
