@@ -171,7 +171,7 @@ def send(number: signal.Signals) -> Callable[[], None]:
 @pytest.mark.parametrize(
     ("number", "procedure", "kind", "step"),
     [
-        (signal.SIGINT, Joint, "start", 0),
+        (signal.SIGINT, Joint, "step", 1),
         (signal.SIGINT, lambda: Aggressive(budget=4), "step", 6),
         (signal.SIGTERM, Joint, "step", 12),
         (signal.SIGTERM, lambda: Aggressive(budget=4), "epoch", 24),
@@ -181,12 +181,12 @@ def send(number: signal.Signals) -> Callable[[], None]:
 def test_an_interruption_waits_for_a_checkpoint_and_nothing_is_lost(
     tmp_path: Path, number: signal.Signals, procedure: Any, kind: str, step: int
 ) -> None:
-    one, ended = whole(tmp_path, procedure()), max(step, 1)
+    one = whole(tmp_path, procedure())
     error = KeyboardInterrupt if number == signal.SIGINT else Terminated
     cut = begun(tmp_path, at(kind, step, send(number)), procedure=procedure(), checkpoint_seconds=1e9)
-    with interruptible(), pytest.raises(error, match=f"^stopped at step {ended}; the same command goes on from there"):
+    with interruptible(), pytest.raises(error, match=f"^stopped at step {step}; the same command goes on from there"):
         cut.fit()
-    assert Checkpoints(tmp_path / "cut").newest_first()[0].name == f"last-{ended:08d}.safetensors"
+    assert Checkpoints(tmp_path / "cut").newest_first()[0].name == f"last-{step:08d}.safetensors"
     other = begun(tmp_path, procedure=procedure())
     other.fit()
     assert_same(tmp_path, one, other)
@@ -349,7 +349,9 @@ def fill(size: int) -> Callable[[], None]:
 
 def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
     one = whole(tmp_path)
-    says = r"cannot write `.*last-00000013.safetensors`: File too large\. The last good checkpoint is `last-00000012"
+    says = (
+        r"cannot write `.*last-00000013.safetensors`: File too large; .*\. The last good checkpoint is `last-00000012"
+    )
     with full_disk(), pytest.raises(uc.InputError, match=says):
         begun(tmp_path, at("step", 13, fill(1000))).fit()
     assert [path.name[5:13] for path in files_of(tmp_path, "last")] == ["00000011", "00000012"]
@@ -361,7 +363,12 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
 
 def test_a_disk_that_is_full_for_the_log_is_said_too(tmp_path: Path) -> None:
     one = whole(tmp_path)
-    with full_disk(), pytest.raises(uc.InputError, match=r"cannot write `.*cut.jsonl`: File too large\."):
+    with (
+        full_disk(),
+        pytest.raises(
+            uc.InputError, match=r"cannot write `.*cut.jsonl`: File too large; make room, or give another disk\."
+        ),
+    ):
         begun(tmp_path, at("step", 12, fill(20)), checkpoint_seconds=1e9).fit()
     other = begun(tmp_path)
     other.fit()
@@ -375,7 +382,10 @@ def test_an_error_of_the_disk_at_the_last_moment_leaves_no_file(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(uc.InputError, match=r"No space left on device\. There is no checkpoint yet; once it can be"):
+    with pytest.raises(
+        uc.InputError,
+        match=r"No space left on device; make room, or give another disk\. There is no checkpoint yet; once it can be",
+    ):
         begun(tmp_path).fit()
     assert list((tmp_path / "cut").iterdir()) == []
 

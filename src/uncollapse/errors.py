@@ -24,6 +24,7 @@ _CURES = {
     errno.EPERM: "get the permission, or give another",
     errno.EROFS: "give one that can be written",
     errno.ENOSPC: "make room, or give another disk",
+    errno.EFBIG: "make room, or give another disk",
     errno.EDQUOT: "make room, or give another disk",
     errno.ENAMETOOLONG: "give a shorter name",
 }
