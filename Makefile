@@ -10,7 +10,7 @@ demo: .venv/.run
 	$(BIN)/uncollapse demo --seed $(SEED) $(DEMO)
 
 test: .venv/.test
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8
 
 lint: .venv/.test
 	$(BIN)/ruff check src tests benchmarks
