@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from io import BytesIO
@@ -152,9 +153,10 @@ def _blocks(lines: Sequence[str]) -> Iterator[Block]:
 
 def _bytes(path: Path | None) -> int:
     """The size of a text, roughly where it is packed; 0 for what cannot be read, which reading will say."""
-    if path is None or not path.is_file():
+    # Not `path.is_file`, which raises for a name that no system takes.
+    if path is None or not os.path.isfile(path):
         return 0
-    return path.stat().st_size * (4 if path.suffix == ".gz" else 1)
+    return os.path.getsize(path) * (4 if path.suffix == ".gz" else 1)
 
 
 def _key(paths: Sequence[Path | None], labels: bool, how: Settings) -> str:
