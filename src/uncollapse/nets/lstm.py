@@ -127,22 +127,25 @@ class LSTMDecoder(nn.Module):
     def _unrolled(self, z: Tensor, seen: Tensor) -> Tensor:
         """The same, by what leaves out the gradients of the weights and reads every token once."""
         into, recurrent, *biases = self.lstm.parameters()
-        embedded = self._embed(seen.T)
+        embedded = self._embed(seen).transpose(0, 1)
         tokens = F.linear(embedded, into[:, : embedded.shape[-1]], biases[0] + biases[1])
         constant = F.linear(z, into[:, embedded.shape[-1] :])
         _, h, c = self.begin(z)
-        return recurrence.unrolled(tokens, constant, h, c, recurrent).movedim(0, 2)
+        return self._dropped(recurrence.unrolled(tokens, constant, h, c, recurrent).movedim(0, 2))
 
     def _advance(self, embedded: Tensor, state: State) -> tuple[Tensor, State]:
-        """The LSTM's hidden states at every step, (N, T, H), and the state after them."""
+        """The LSTM's hidden states at every step, (N, T, H), after dropout, and the state after them."""
         z = state.z.unsqueeze(1).expand(-1, embedded.shape[1], -1)
         before = state.h.unsqueeze(0), state.c.unsqueeze(0)
         hidden, (h, c) = self.lstm(torch.cat([embedded, z], -1), before)
-        return hidden, State(state.z, h.squeeze(0), c.squeeze(0))
+        return self._dropped(hidden), State(state.z, h.squeeze(0), c.squeeze(0))
+
+    def _dropped(self, hidden: Tensor) -> Tensor:
+        # Before any other view of it, as the order in memory decides which noise an item gets.
+        return F.dropout(hidden, self.dropout_out, self.training)
 
     def _exposed(self, hidden: Tensor, z: Tensor) -> Tensor:
         """What the output matrix reads, (..., T, H or H + d), for z (..., 1, d)."""
-        hidden = F.dropout(hidden, self.dropout_out, self.training)
         # U z is part of one product, [O, U] [h; z], so that no second tensor of logits is made.
         return torch.cat([hidden, z.expand(*hidden.shape[:-1], -1)], -1) if self.skip else hidden
 
