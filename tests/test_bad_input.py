@@ -95,9 +95,9 @@ def another_version(at: Path) -> None:
 
 def another_model(at: Path) -> None:
     """The best weights are those of a model with twice the units."""
-    path = next((at / "run" / "checkpoints").glob("best-*"))
-    snapshot = checkpoints.read(path)
-    checkpoints.write(path, snapshot._replace(tensors={k: torch.cat([v, v]) for k, v in snapshot.tensors.items()}))
+    for path in (at / "run" / "checkpoints").glob("best-*"):
+        snapshot = checkpoints.read(path)
+        checkpoints.write(path, snapshot._replace(tensors={k: torch.cat([v, v]) for k, v in snapshot.tensors.items()}))
 
 
 def begun(at: Path) -> None:
