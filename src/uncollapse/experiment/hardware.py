@@ -6,12 +6,14 @@ where there is one process.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
+import torch.distributed as dist
 
 from uncollapse.errors import InputError, unknown
 from uncollapse.processes import ALONE, Processes
@@ -63,6 +65,8 @@ def launch(
     if here * machines == 1:
         return Hardware(device, precision)
     fabric = _fabric(torch.device(device).type, here, machines)
+    # The threads of the group must be gone before the interpreter is: else some exits abort.
+    atexit.register(dist.destroy_process_group)
     return Hardware(fabric.device, precision, Processes.joined(), strategy == "fsdp")
 
 
