@@ -223,11 +223,12 @@ def test_two_signals_within_a_moment_are_one(tmp_path: Path) -> None:
 
 
 def test_an_ignored_signal_stays_ignored(tmp_path: Path) -> None:
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before, cut = signal.signal(signal.SIGINT, signal.SIG_IGN), begun(tmp_path, at("step", 6, send(signal.SIGINT)))
     try:
-        begun(tmp_path, at("step", 6, send(signal.SIGINT))).fit()
+        cut.fit()
     finally:
         signal.signal(signal.SIGINT, before)
+    assert cut.finished
 
 
 def test_a_training_in_memory_promises_nothing() -> None:
