@@ -11,7 +11,7 @@ Every comparison can be stopped and goes on where it was.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import nan
 from pathlib import Path
 from statistics import mean, stdev
@@ -78,26 +78,32 @@ def run(folder: Path, data: Path, jobs: int, seeds: int) -> None:
 
 
 def report(folder: Path, keep: Path) -> None:
-    """Prints the tables of both data sets in markdown, with their controls, and keeps their figures.
-
-    Figures kept before stand for the cells that are not in the folder: a cell is a function of its spec and seed.
-    """
+    """Prints the tables of both data sets in markdown, with their controls, and keeps their figures."""
     keep.mkdir(parents=True, exist_ok=True)
     for data in ("snli", "synthetic"):
-        here, kept = _rows(folder, data), keep / f"{data}.json"
-        cells = {(row["remedy"], row["seed"]) for row in here}
-        before = read_json(kept) if kept.is_file() else {"rows": [], "differences": {}}
-        rows = _ordered(here + [row for row in before["rows"] if (row["remedy"], row["seed"]) not in cells])
-        now = Comparison(_ordered(here)).to_json()["differences"]
-        paired = {**before["differences"], **{remedy: figures for remedy, figures in now.items() if figures}}
         print(f"\n## {data}\n")
-        markdown(Comparison(rows).table())
-        print()
-        markdown(_differences(rows, paired))
-        write_json(kept, {"rows": [{k: row[k] for k in KEPT if k in row} for row in rows], "differences": paired})
+        rows = merge(_rows(folder, data), keep / f"{data}.json", _place)
         hours = sum(row["cpu_seconds"]["value"] for row in rows) / 3600
         print(f"\nProcessor time of training: {hours:.1f} core-hours over {len(rows)} runs.")
     _gap(folder / "snli")
+
+
+def merge(here: list[Row], kept: Path, place: Callable[[str], Any]) -> list[Row]:
+    """Prints the tables of finished cells in the order of their remedies' places, and keeps their figures.
+
+    Figures kept before stand for the cells that are not here: a cell is a function of its spec and seed.
+    """
+    here = _ordered(here, place)
+    cells = {(row["remedy"], row["seed"]) for row in here}
+    before = read_json(kept) if kept.is_file() else {"rows": [], "differences": {}}
+    rows = _ordered(here + [row for row in before["rows"] if (row["remedy"], row["seed"]) not in cells], place)
+    now = Comparison(here).to_json()["differences"]
+    paired = {**before["differences"], **{remedy: figures for remedy, figures in now.items() if figures}}
+    markdown(Comparison(rows).table())
+    print()
+    markdown(_differences(rows, paired))
+    write_json(kept, {"rows": [{k: row[k] for k in KEPT if k in row} for row in rows], "differences": paired})
+    return rows
 
 
 def _rows(folder: Path, data: str) -> list[Row]:
@@ -110,8 +116,8 @@ def _rows(folder: Path, data: str) -> list[Row]:
     return rows
 
 
-def _ordered(rows: list[Row]) -> list[Row]:
-    return sorted(rows, key=lambda row: ("," in row["remedy"], _place(row["remedy"]), row["remedy"], row["seed"]))
+def _ordered(rows: list[Row], place: Callable[[str], Any]) -> list[Row]:
+    return sorted(rows, key=lambda row: (place(row["remedy"]), row["remedy"], row["seed"]))
 
 
 def _differences(rows: list[Row], paired: dict[str, Any]) -> list[list[str]]:
@@ -132,8 +138,9 @@ def _differences(rows: list[Row], paired: dict[str, Any]) -> list[list[str]]:
     return table
 
 
-def _place(remedy: str) -> int:
-    return REMEDIES.index(remedy.split(",")[0])
+def _place(remedy: str) -> tuple[bool, int]:
+    """The controls come last."""
+    return "," in remedy, REMEDIES.index(remedy.split(",")[0])
 
 
 def _gap(folder: Path) -> None:
