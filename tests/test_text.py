@@ -7,11 +7,13 @@ import itertools
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from uncollapse.data.numbering import assigned
 from uncollapse.data.text import END, PAD, START, UNK, Corpus, Text, Vocabulary, corpus_from_lines, read_lines
 from uncollapse.errors import InputError
 
@@ -154,6 +156,12 @@ def test_missing_splits_are_tenths_of_the_training_items() -> None:
 
     assert list(map(len, splits)) == [80, 10, 10]
     assert sorted(itertools.chain(*splits)) == sorted(lines)
+
+
+def test_no_more_than_ten_thousand_items_are_taken_from_training() -> None:
+    counts = np.bincount(assigned([250_000, None, None], seed=0)).tolist()
+
+    assert counts == [230_000, 10_000, 10_000]
 
 
 def test_the_split_is_a_function_of_its_seed() -> None:

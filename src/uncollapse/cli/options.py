@@ -29,7 +29,7 @@ class Options:
 
     Arguments:
         train: The training text: UTF-8, one item a line, plain or .gz.
-        valid: The validation text; a tenth of the training text where it is not given.
+        valid: The validation text; a tenth of the training text, at most 10,000 items, where it is not given.
         test: The test text; another tenth.
         labels: A label and a tab precede every item; they are removed.
         characters: Tokens are characters, not words.

@@ -21,7 +21,7 @@ from uncollapse.data.vocabulary import Vocabulary
 from uncollapse.errors import InputError
 
 #: Grows where a prepared corpus changes its form or its meaning.
-FORMAT = 1
+FORMAT = 2
 _ABOUT, _NUMBERS = "about.json", "numbers"
 _LONG = 1000  # tokens; an item beyond is worth a word where an error is about too few items
 _END = np.dtype("<i8")

@@ -131,7 +131,7 @@ def corpus_from_lines(
 
     Arguments:
         train: The training items. The vocabulary is made of them alone.
-        valid: The validation items; None takes a random tenth of `train`, at least one item.
+        valid: The validation items; None takes a random tenth of `train`, at least one item and at most 10,000.
         test: The test items; None takes another tenth.
         tokens: "words" or "characters".
         size: See `Vocabulary.of`, as for `min_count`.
