@@ -2,6 +2,7 @@
 
     git clone https://github.com/jxhe/vae-lagging-encoder AUTHORS
     python benchmarks/speed.py --authors AUTHORS [--sizes a b] [--threads 1 2] [--rounds 5] [--keep FILE.json]
+    python benchmarks/speed.py --authors AUTHORS --sizes b --threads 1 --rounds 0 --samples 5000   # NLL alone
 
 Each side is a process of its own; they take turns, task by task, and what counts is the median over rounds of the ratio
 within a round. About ten minutes on two quiet cores. On a shared machine read the processor time of one thread.
@@ -30,8 +31,9 @@ Figures = dict[str, list[dict[str, Any]]]
 class Side:
     """A worker process that does one task at a time."""
 
-    def __init__(self, side: str, size: str, threads: int, authors: Path) -> None:
+    def __init__(self, side: str, size: str, threads: int, authors: Path, samples: int) -> None:
         command = [sys.executable, str(WORKER), side, size, str(threads), "--authors", str(authors)]
+        command += ["--samples", str(samples)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def do(self, task: str) -> dict[str, Any]:
@@ -47,9 +49,9 @@ class Side:
         self.process.wait()
 
 
-def measure(size: str, threads: int, authors: Path, rounds: int, nlls: int) -> Iterator[Figures]:
+def measure(size: str, threads: int, authors: Path, rounds: int, nlls: int, samples: int) -> Iterator[Figures]:
     """After every round the costs of all tasks so far; the first round of steps, which warms up, is left out."""
-    sides = {side: Side(side, size, threads, authors) for side in dict.fromkeys(side for side, _ in STEPS)}
+    sides = {side: Side(side, size, threads, authors, samples) for side in dict.fromkeys(side for side, _ in STEPS)}
     plan = [[*STEPS, ("ours", "product")]] * (rounds + 1) + [NLL] * nlls
     figures: Figures = {}
     for number, tasks in enumerate(plan):
@@ -62,17 +64,19 @@ def measure(size: str, threads: int, authors: Path, rounds: int, nlls: int) -> I
         side.close()
 
 
-def report(figures: Figures, title: str) -> None:
+def report(figures: Figures, title: str, samples: int) -> None:
     """Prints one table of steps and one of the NLL, in markdown."""
-    rates = [one["value"] / one["cpu"] / 1e9 for one in figures["ours: product"]]
-    print(f"\n### {title}\n\nMatrix products of a convenient shape: {median(rates):.0f} GFLOP/s of processor time.\n")
-    _table(figures, [f"{side}: {task}" for side, task in STEPS], "authors: plain")
+    print(f"\n### {title}\n")
+    if "ours: product" in figures:
+        rates = [one["value"] / one["cpu"] / 1e9 for one in figures["ours: product"]]
+        print(f"Matrix products of a convenient shape: {median(rates):.0f} GFLOP/s of processor time.\n")
+        _table(figures, [f"{side}: {task}" for side, task in STEPS], "authors: plain")
     if "ours: nll" not in figures:
         return
     print()
     _table(figures, [f"{side}: {task}" for side, task in NLL], "authors: nll")
     (theirs, *_), (ours, effective) = figures["authors: nll"][0]["value"], figures["ours: nll"][0]["value"]
-    error = (2 * (1 / effective - 1 / 500)) ** 0.5
+    error = (2 * (1 / effective - 1 / samples)) ** 0.5
     print(f"\nNLL of the item: {theirs:.4f} and {ours:.4f} nats; standard error of the difference {error:.4f}.")
 
 
@@ -95,12 +99,14 @@ if __name__ == "__main__":
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--nlls", type=int, default=1, help="measured NLLs of one item; 0 for none")
+    parser.add_argument("--samples", type=int, default=500, help="importance samples of the item")
     parser.add_argument("--keep", type=Path, default=Path("docs/results/speed.json"))
     given = parser.parse_args()
     kept = json.loads(given.keep.read_text()) if given.keep.exists() else {}
     for size in given.sizes:
         for threads in given.threads:
-            title = f"{size}, {threads} thread{'s' * (threads > 1)}"
-            for kept[title] in measure(size, threads, given.authors.resolve(), given.rounds, given.nlls):
+            title = f"{size}, {threads} thread{'s' * (threads > 1)}" + f", K = {given.samples:,}" * (not given.rounds)
+            where = given.authors.resolve()
+            for kept[title] in measure(size, threads, where, given.rounds, given.nlls, given.samples):
                 write_json(given.keep, kept)
-            report(kept[title], title)
+            report(kept[title], title, given.samples)

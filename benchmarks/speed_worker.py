@@ -41,7 +41,7 @@ class Size(NamedTuple):
     latent: int
     B: int
     T: int
-    K: int = 500
+    K: int = 0
 
 
 SIZES = {"a": Size(20_001, 512, 1024, 32, 32, 80), "b": Size(10_000, 256, 512, 32, 32, 40)}
@@ -175,12 +175,13 @@ def main() -> None:
     parser.add_argument("size", choices=SIZES)
     parser.add_argument("threads", type=int)
     parser.add_argument("--authors", type=Path, required=True)
+    parser.add_argument("--samples", type=int, required=True)
     given = parser.parse_args()
     warnings.filterwarnings("ignore")
     torch.set_num_threads(given.threads)
     if given.side != "authors":
         keep_large_blocks()
-    size = SIZES[given.size]
+    size = SIZES[given.size]._replace(K=given.samples)
     torch.manual_seed(0)
     tasks = ours(size) if given.side == "ours" else theirs(size, given.authors)
     tasks["product"], built = product, _memory("VmRSS")
