@@ -31,7 +31,6 @@ def rows(log_weights: Tensor | None = None, **changes: Tensor | int | None) -> R
         "kl": torch.ones(n, 1),
         "log_evidence": None,
         "effective": None,
-        "means": None,
         "symbols": None,
         "law": None,
         "samples": 0 if log_weights is None else len(log_weights),

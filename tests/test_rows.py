@@ -121,6 +121,20 @@ def test_rows_do_not_depend_on_batching_chunks_or_order(name: str, size: int, ch
 
 
 @pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("name", MODELS)
+def test_rows_do_not_depend_on_how_many_parts_they_are_joined_from(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, model = Batched(torch.randn(30, 4).__getitem__, in_order(30, 4)[::-1]), MODELS[name]()
+    whole = collect(model, data, 5)
+
+    monkeypatch.setattr("uncollapse.metrics.rows.JOINED", 3)
+    parts = collect(model, data, 5)
+
+    _same(parts, whole)
+    assert torch.equal(parts.batch, whole.batch)
+    assert parts.items.tolist() == list(range(30))
+
+
+@pytest.mark.usefixtures("float64")
 def test_the_bound_does_not_depend_on_how_many_weights_are_drawn() -> None:
     x, model = torch.randn(9, 4), MODELS["gaussian"]()
 

@@ -143,12 +143,12 @@ def mi_published(law: Any, batch: Tensor, seed: int = 0, passes: int = 1) -> Ans
         negentropy = -law.entropy().double()
     except NotImplementedError:
         return Unavailable("the entropy of the posterior is not known in closed form")
-    if len(batch.unique()) == len(batch):
+    sizes = batch.unique(return_counts=True)[1].tolist()
+    if max(sizes) == 1:
         return SINGLES
     draws = draw(law, seed, "published", range(len(batch)), passes)
     values, caps = torch.empty_like(negentropy), torch.empty_like(negentropy)
-    for number in batch.unique():
-        members = (batch == number).nonzero().squeeze(1)
+    for members in batch.argsort(stable=True).split(sizes):
         part, size = operations.take(law, members), math.log(len(members))
         mixture = [operations.pairwise_log_prob(part, z[members]).double().logsumexp(1) - size for z in draws]
         values[members] = negentropy[members] - torch.stack(mixture).mean(0)

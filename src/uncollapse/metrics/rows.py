@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +29,9 @@ from uncollapse.randomness import generator, seeded
 #: How many copies of an item, over all items of a batch, a decoder sees at a time.
 SEQUENCES = 512
 
+#: How many batches' rows are joined into one.
+JOINED = 256
+
 #: Laws other than Gaussians are drawn in blocks of this many draws, so that fewer are a prefix of more.
 BLOCK = 16
 
@@ -41,7 +45,7 @@ OWN_NOISE = (
 )
 
 SETTINGS = ("samples", "bound_samples", "seed", "warnings")
-TENSORS = ("items", "batch", "distortion", "kl", "log_evidence", "effective", "means", "symbols")
+TENSORS = ("items", "batch", "distortion", "kl", "log_evidence", "effective", "symbols")
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +64,6 @@ class Rows:
     """(N,), the log of the mean importance weight; None where no weights were asked for."""
     effective: Tensor | None
     """(N,), the effective number of importance samples, (sum w)^2 / sum w^2."""
-    means: Tensor | None
-    """(N, D), the posterior means; None where the law has none."""
     symbols: Tensor | None
     """(N,), how many symbols the item predicts."""
     law: Distribution | None
@@ -83,6 +85,14 @@ class Rows:
     def neg_elbo(self) -> Tensor:
         """(N,), the negative evidence lower bound."""
         return self.distortion + self.rate
+
+    @property
+    def means(self) -> Tensor | None:
+        """(N, D), the posterior means, as the law has them; None where there is no law or it does not know its mean."""
+        try:
+            return None if self.law is None else operations.mean(self.law)
+        except NotImplementedError:
+            return None
 
     def save(self, path: Path) -> None:
         """Writes one safetensors file, with what is not a tensor as JSON in its header."""
@@ -151,8 +161,9 @@ def collect(
     plan = _Plan(model, samples, bound_samples, seed, chunk, [] if networks(model) is not None else [AS_IT_IS])
     with torch.no_grad(), evaluating(model):
         each = enumerate(numbered(source(data, batch_size)))
-        mine = [_measure(plan, i, items, x) for i, (items, x) in each if processes.mine(i)]
-    return _join(plan, [part for some in processes.gather(mine) for part in some])
+        mine = (_measure(plan, i, items, x) for i, (items, x) in each if processes.mine(i))
+        parts = [part for some in processes.gather(_joined(plan, mine)) for part in some]
+    return _sorted(plan, _join(plan, parts))
 
 
 def draw(law: Any, seed: int, purpose: str, items: Sequence[int], count: int) -> Tensor:
@@ -213,7 +224,6 @@ def _measure(plan: _Plan, index: int, items: Tensor, x: Batch) -> Rows:
         kl=torch.stack([n / draws * kl for n, _, kl in bound]).sum(0),
         log_evidence=log_evidence,
         effective=effective,
-        means=_means(q),
         symbols=None if counts is None else counts.cpu().double(),
         law=None if q is None else _on_host(q),
         **_settings(plan),
@@ -250,29 +260,42 @@ def _summary(log_weights: Tensor, samples: int) -> tuple[Tensor, Tensor]:
     return total - math.log(drawn), effective * (samples / drawn)
 
 
+def _joined(plan: _Plan, parts: Iterator[Rows]) -> list[Rows]:
+    """Fewer parts, joined as they come: the small tensors of many batches take several times what is in them."""
+    return [_join(plan, some) for some in iter(lambda: list(islice(parts, JOINED)), [])]
+
+
 def _join(plan: _Plan, parts: list[Rows]) -> Rows:
-    parts = sorted(parts, key=lambda part: int(part.batch[0]))
+    """The items of all parts, which are let go a column at a time: those of a million take hundreds of megabytes."""
     plan.warnings[:] = dict.fromkeys(text for part in parts for text in part.warnings)
-    order = torch.cat([part.items for part in parts]).argsort(stable=True)
     columns = {name: [getattr(part, name) for part in parts] for name in TENSORS}
     laws = [part.law for part in parts if part.law is not None]
     parts.clear()
     groups = max(kl.shape[1] for kl in columns["kl"])
     # Time steps that a batch lacks cost nothing.
     columns["kl"] = [F.pad(kl, (0, groups - kl.shape[1])) for kl in columns["kl"]]
-    # A column at a time is let go once it is joined: of a million items, all of them take a gigabyte.
-    joined = {name: _joined(columns.pop(name), order) for name in TENSORS}
-    law = operations.cat(laws) if laws else None
-    laws.clear()
+    joined = {name: _cat(columns.pop(name)) for name in TENSORS}
     return Rows(
         **joined,  # pyright: ignore[reportArgumentType]
-        law=None if law is None else operations.take(law, order),
+        law=operations.cat(laws) if laws else None,
         **_settings(plan),
     )
 
 
-def _joined(column: list[Any], order: Tensor) -> Tensor | None:
-    return None if column[0] is None else torch.cat(column)[order]
+def _cat(column: list[Any]) -> Tensor | None:
+    return None if column[0] is None else torch.cat(column)
+
+
+def _sorted(plan: _Plan, rows: Rows) -> Rows:
+    """The rows by their items' ids, whichever process measured them; an id that comes twice, by its batches."""
+    order = rows.batch.argsort(stable=True)
+    order = order[rows.items[order].argsort(stable=True)]
+    columns = {name: getattr(rows, name) for name in TENSORS}
+    return Rows(
+        **{name: None if column is None else column[order] for name, column in columns.items()},  # pyright: ignore[reportArgumentType]
+        law=None if rows.law is None else operations.take(rows.law, order),
+        **_settings(plan),
+    )
 
 
 def _settings(plan: _Plan) -> dict[str, Any]:
@@ -283,13 +306,6 @@ def _normal(random: torch.Generator, shape: Sequence[int]) -> Tensor:
     # In whole blocks of 16, which torch fills one after the other: so fewer draws are a prefix of more.
     count = torch.Size(shape).numel()
     return torch.randn(-(-count // 16) * 16, generator=random, dtype=torch.float32)[:count].view(*shape)
-
-
-def _means(q: Distribution | None) -> Tensor | None:
-    try:
-        return None if q is None else operations.mean(q).cpu().double()
-    except NotImplementedError:
-        return None
 
 
 def _on_host(law: Any) -> Distribution:

@@ -22,8 +22,7 @@ def variance_of_means(means: Tensor) -> Tensor:
     Arguments:
         means: The posterior means, with shape (N, D), of all items, not of one batch.
     """
-    means = means.double()
-    return (means - means.mean(0)).square().sum(0) / (len(means) - 1)
+    return _moment(means, 2) * len(means) / torch.tensor(len(means) - 1)  # Of one item: nan, and no error.
 
 
 def active_units(means: Tensor, threshold: float = 0.01) -> Answer:
@@ -41,9 +40,14 @@ def active_units(means: Tensor, threshold: float = 0.01) -> Answer:
     if n < 2:
         return Unavailable("the variance over items needs two items")
     variance = variance_of_means(means)
-    fourth = (means.double() - means.double().mean(0)).pow(4).mean(0)
-    error = ((fourth - variance.square() * (n - 3) / (n - 1)) / n).clamp_min(0).sqrt()
+    error = ((_moment(means, 4) - variance.square() * (n - 3) / (n - 1)) / n).clamp_min(0).sqrt()
     distance = (variance - threshold) / error.clamp_min(torch.finfo(torch.float64).tiny)
     chance = torch.special.ndtr(distance)
     se = math.sqrt((chance * (1 - chance)).sum().item())
     return Estimate(float((variance >= threshold).sum()), se, n, "units", cap=float(units))
+
+
+def _moment(means: Tensor, power: int) -> Tensor:
+    """The central moment of each unit, with shape (D,), a unit at a time: float64 copies of all would be large."""
+    units = (unit.double() for unit in means.unbind(1))
+    return torch.stack([(unit - unit.mean()).pow(power).mean() for unit in units])
