@@ -15,6 +15,7 @@ from uncollapse.errors import InputError
 from uncollapse.experiment import execute, run
 from uncollapse.experiment.api import load
 from uncollapse.experiment.spec import Spec
+from uncollapse.training.listeners import Moment
 
 
 def spec_of(text: Path) -> Spec:
@@ -52,6 +53,21 @@ def test_a_run_whose_vocabulary_says_no_length_is_used_as_ever(trained: Path) ->
 def test_a_folder_that_another_training_holds_is_refused(trained: Path, text: Path) -> None:
     with run.locked(trained), pytest.raises(InputError, match="another process is training in"):
         execute.train(spec_of(text), trained, {})
+
+
+def test_a_training_leaves_a_new_run_in_its_removed_folder_alone(text: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+
+    def replace(moment: Moment) -> None:
+        if moment.kind == "step" and moment.step == 1:
+            shutil.rmtree(folder)
+            with run.locked(folder):
+                (folder / run.METRICS).write_text("another run's\n")
+
+    with pytest.raises(InputError, match="was removed while this run trained in it"):
+        execute.train(spec_of(text), folder, {}, [replace])
+    assert {path.name for path in folder.iterdir()} == {run.LOCK, run.METRICS}
+    assert (folder / run.METRICS).read_text() == "another run's\n"
 
 
 def test_a_run_goes_on_and_is_judged_after_its_text_was_moved(trained: Path, text: Path, tmp_path: Path) -> None:

@@ -62,7 +62,8 @@ def train(
     model = build.model(spec, len(corpus.vocabulary))
     valid = batches(spec, corpus, "valid")
     processes = hardware.processes
-    heard = [JSONLines(out / run.METRICS), *listeners] if processes.leads else []
+    probe = Probe(out / "probe", model, valid, processes)
+    heard = [run.SameFolder(out), probe, JSONLines(out / run.METRICS), *listeners] if processes.leads else [probe]
     trainer = build.trainer(
         spec.training,
         model,
@@ -70,7 +71,7 @@ def train(
         valid,
         seed=spec.seed,
         checkpoints=Checkpoints(out / "checkpoints"),
-        listeners=[Probe(out / "probe", model, valid, processes), *heard],
+        listeners=heard,
         checkpoint_seconds=checkpoint_seconds,
         **hardware.settings(),
     )

@@ -26,6 +26,7 @@ import yaml
 import uncollapse
 from uncollapse import files
 from uncollapse.errors import InputError, because
+from uncollapse.training.listeners import Moment
 
 SPEC, ENVIRONMENT, VOCABULARY, METRICS = "spec.yaml", "environment.json", "vocabulary.json", "metrics.jsonl"
 LOCK = "lock"
@@ -68,6 +69,31 @@ def held(path: Path, doing: str) -> Iterator[None]:
         if not _taken(lock):
             raise InputError(f"another process is {doing} in `{path}`: wait for it, or give another folder.")
         yield
+
+
+class SameFolder:
+    """Hears of a training, and ends it where its folder was removed: a new run may be training at its path by now.
+
+    Raises:
+        InputError: where the lock that was there at the start is not there any more.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.began: int | None = None
+
+    def __call__(self, moment: Moment) -> None:
+        try:
+            now = (self.path / LOCK).stat().st_ino
+        except OSError:
+            now = None
+        if moment.kind == "start":
+            self.began = now
+        elif now != self.began:
+            raise InputError(
+                f"`{self.path}` was removed while this run trained in it, and its checkpoints with it; another run may "
+                "be there by now. To train anew, give the command again, with another folder."
+            )
 
 
 def is_held(path: Path) -> bool:
