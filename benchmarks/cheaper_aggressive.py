@@ -50,13 +50,17 @@ CANDIDATES: dict[str, tuple[str, list[str]]] = {
     "own-short-3": ("aggressive-budget", [OWN, SHORT, *_steps(3)]),
     "adam-5": ("aggressive-budget", [OWN, *_steps(5), *ADAM]),
     "adam-encoder": (BASELINE, ADAM),
-    # What the goal of 1.3 times plain training leaves: few inner steps or few epochs.
+    # What the goal of 1.3 times plain training leaves: few inner steps, few epochs, or none and another optimiser.
     "last-1-epoch": ("aggressive", [LAST, f"{PROCEDURE}.until.max_epochs=1"]),
     "last-2-epochs-of-8-half": ("aggressive-budget", [LAST, HALF, *_steps(8, 2)]),
     "last-4-epochs-of-4-half": ("aggressive-budget", [LAST, HALF, *_steps(4, 4)]),
     "own-short-2-epochs-of-6": ("aggressive-budget", [OWN, SHORT, *_steps(6, 2)]),
     "own-short-4-epochs-of-3": ("aggressive-budget", [OWN, SHORT, *_steps(3, 4)]),
-    "adam-2-epochs-of-5": ("aggressive-budget", [OWN, *_steps(5, 2), *ADAM]),
+    "own-short-1-epoch": ("aggressive", [OWN, SHORT, f"{PROCEDURE}.until.max_epochs=1"]),
+    "anneal": ("anneal", []),
+    "adam-encoder+anneal": ("anneal", ADAM),
+    "adam-2+anneal": ("aggressive-budget+anneal", [OWN, *_steps(2), *ADAM]),
+    "aggressive+anneal": ("aggressive+anneal", []),
 }
 
 
