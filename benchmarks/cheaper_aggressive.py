@@ -59,7 +59,9 @@ CANDIDATES: dict[str, tuple[str, list[str]]] = {
     "own-short-1-epoch": ("aggressive", [OWN, SHORT, f"{PROCEDURE}.until.max_epochs=1"]),
     "anneal": ("anneal", []),
     "adam-encoder+anneal": ("anneal", ADAM),
-    "adam-2+anneal": ("aggressive-budget+anneal", [OWN, *_steps(2), *ADAM]),
+    "adam-3-epochs-of-5+anneal": ("aggressive-budget+anneal", [OWN, *_steps(5, 3), *ADAM]),
+    "slow-anneal": ("slow-anneal", []),
+    "adam-encoder+slow-anneal": ("slow-anneal", ADAM),
     "aggressive+anneal": ("aggressive+anneal", []),
 }
 
