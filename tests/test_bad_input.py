@@ -344,7 +344,7 @@ OUTPUTS = [
         "a folder below a file", "fit text --train @/good.txt --out @/good.txt/new", ("`@/good.txt/new`", "through fol")
     ),
     Case(
-        "no permission", "fit text --train @/good.txt --out /proc/new", ("cannot write the run's folder `/proc/new`",)
+        "no permission", "fit text --train @/good.txt --out /proc/new", ("cannot write `/proc/new`",)
     ),
     Case("no permission to compare", "compare text --train @/good.txt --out /proc/new", ("`/proc/new",)),
     Case(

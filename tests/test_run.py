@@ -60,7 +60,7 @@ def test_nothing_is_left_in_a_folder_of_someone_elses(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"cannot write the run's folder `.*/file/run`: Not a dir"):
+    with pytest.raises(InputError, match=r"cannot write `.*/file/run`: Not a dir"):
         with run.locked(tmp_path / "file" / "run"):
             pass
 

@@ -162,37 +162,33 @@ def run(
         raise InputError(f"{jobs} jobs run nothing: ask for at least 1.")
     _check(out)
     with held(out, "comparing"):
-        return _run(fit_arguments, remedies, seeds, out, jobs, samples, items, data, show)
+        _open(out, fit_arguments)
+        states = [State(r, s, out / "cells" / f"{r}-seed{s}") for s in seeds for r in remedies]
+        _check_data(_everything(out, states), data)
+        extra = ["--samples", str(samples), *(["--items", str(items)] if items else []), "--quiet"]
+        _train(states, [*fit_arguments, *extra], _evaluation(samples, items), jobs, show)
+        found = collect(out, samples, items, states)
+        write_json(out / "comparison.json", found.to_json())
+    return found
 
 
-def _run(
+def _train(
+    states: list[State],
     fit_arguments: Sequence[str],
-    remedies: Sequence[str],
-    seeds: Sequence[int],
-    out: Path,
+    evaluation: str,
     jobs: int,
-    samples: int,
-    items: int | None,
-    data: str | None,
     show: Callable[[list[State]], None] | None,
-) -> Comparison:
-    _open(out, fit_arguments)
-    states = [State(r, s, out / "cells" / f"{r}-seed{s}") for s in seeds for r in remedies]
-    evaluation = _evaluation(samples, items)
-    extra = ["--samples", str(samples), *(["--items", str(items)] if items else []), "--quiet"]
-    _check_data(_everything(out, states), data)
+) -> None:
+    """Runs every cell that is not done, some at a time."""
     processes = Processes()
     with ThreadPoolExecutor(jobs) as pool:
         try:
-            cells = [(state, [*fit_arguments, *extra], evaluation, jobs, processes) for state in states]
+            cells = [(state, fit_arguments, evaluation, jobs, processes) for state in states]
             _watch([pool.submit(_run_cell, *cell) for cell in cells], states, show)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             processes.stop()
             raise
-    found = collect(out, samples, items, states)
-    write_json(out / "comparison.json", found.to_json())
-    return found
 
 
 def collect(out: Path, samples: int, items: int | None = None, asked: Sequence[State] = ()) -> Comparison:

@@ -25,7 +25,7 @@ import yaml
 
 import uncollapse
 from uncollapse import files
-from uncollapse.errors import InputError, because
+from uncollapse.errors import InputError
 from uncollapse.training.listeners import Moment
 
 SPEC, ENVIRONMENT, VOCABULARY, METRICS = "spec.yaml", "environment.json", "vocabulary.json", "metrics.jsonl"
@@ -64,7 +64,7 @@ def held(path: Path, doing: str) -> Iterator[None]:
         path.mkdir(parents=True, exist_ok=True)
         lock = (path / LOCK).open("a")
     except OSError as error:
-        raise _unwritable(path, error) from None
+        raise files.unwritable(path, error) from None
     with lock:
         if not _taken(lock):
             raise InputError(f"another process is {doing} in `{path}`: wait for it, or give another folder.")
@@ -144,7 +144,7 @@ def open_folder(path: Path, spec: Mapping[str, Any], identity: str, fingerprint:
         if not begun:
             write_json(path / ENVIRONMENT, about)
     except OSError as error:
-        raise _unwritable(path, error) from None
+        raise files.unwritable(path, error) from None
 
 
 def _check(path: Path) -> None:
@@ -156,10 +156,6 @@ def _check(path: Path) -> None:
     foreign = not {one.name for one in path.iterdir()} <= _BEGUN
     if foreign or ((path / SPEC).is_file() and "training" not in read_spec(path)):
         raise InputError(f"`{path}` is not empty and holds no run of uncollapse: give another folder.")
-
-
-def _unwritable(path: Path, error: OSError) -> InputError:
-    return InputError(f"cannot write the run's folder `{path}`: {because(error)}.")
 
 
 def environment() -> dict[str, Any]:
