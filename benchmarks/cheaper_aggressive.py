@@ -63,6 +63,9 @@ CANDIDATES: dict[str, tuple[str, list[str]]] = {
     "slow-anneal": ("slow-anneal", []),
     "adam-encoder+slow-anneal": ("slow-anneal", ADAM),
     "aggressive+anneal": ("aggressive+anneal", []),
+    "start-100+slow-anneal": ("aggressive+slow-anneal", [OWN, f"{PROCEDURE}.until.max_steps=100", *ADAM]),
+    "aggressive-start": ("aggressive-start", []),
+    "own-short-350-steps": ("aggressive", [OWN, SHORT, f"{PROCEDURE}.until.max_steps=350"]),
 }
 
 

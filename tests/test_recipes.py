@@ -68,7 +68,13 @@ def test_the_faithful_recipes_stop_on_the_published_information(recipe: str, rem
     until = spec_of(recipe, remedy).training.procedure.until  # pyright: ignore[reportAttributeAccessIssue]
 
     start = -1 if recipe == "he2019-synthetic" else 0
-    assert until.model_dump() == {"estimator": "published", "min_steps": 0, "max_epochs": None, "start": start}
+    assert until.model_dump() == {
+        "estimator": "published",
+        "min_steps": 0,
+        "max_epochs": None,
+        "max_steps": None,
+        "start": start,
+    }
 
 
 @pytest.mark.parametrize("recipe", ["text", "ptb", "snli-small", "demo", "vector"])

@@ -184,6 +184,7 @@ class Until(Section):
     estimator: Literal["full", "published"] = "full"
     min_steps: Index = 0
     max_epochs: Count | None = None
+    max_steps: Count | None = None
     start: float = 0.0
 
 

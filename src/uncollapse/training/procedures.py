@@ -84,12 +84,14 @@ class UntilInformationDrops:
         estimator: "full" or "published".
         min_steps: Outer steps before which it never ends.
         max_epochs: Epochs after which it ends in any case; None for no cap.
+        max_steps: Outer steps after which it ends in any case, also within an epoch; None for no cap.
         start: The MI that the first epoch is held against (0 for text, -1 for the synthetic set in the code).
     """
 
     estimator: Literal["full", "published"] = "full"
     min_steps: int = 0
     max_epochs: int | None = None
+    max_steps: int | None = None
     start: float = 0.0
 
     def __call__(self, epoch: int, step: int, validation: Evaluation, reference: float) -> tuple[bool, float]:
@@ -143,6 +145,8 @@ class Aggressive:
     norms: dict[str, Tensor | float] = field(default_factory=dict, init=False)
 
     def __call__(self, trainer: Trainer, x: Batch) -> Loss:
+        if self.until.max_steps is not None and trainer.step >= self.until.max_steps:
+            self.active = False
         if not self.active:
             return Joint()(trainer, x)
         self._catch_up(trainer, x)
