@@ -343,9 +343,7 @@ OUTPUTS = [
     Case(
         "a folder below a file", "fit text --train @/good.txt --out @/good.txt/new", ("`@/good.txt/new`", "through fol")
     ),
-    Case(
-        "no permission", "fit text --train @/good.txt --out /proc/new", ("cannot write `/proc/new`",)
-    ),
+    Case("no permission", "fit text --train @/good.txt --out /proc/new", ("cannot write `/proc/new`",)),
     Case("no permission to compare", "compare text --train @/good.txt --out /proc/new", ("`/proc/new",)),
     Case(
         "an array over a text", "encode @/run @/good.txt -o @/good.txt", ("`@/good.txt`", "stays as it is", "another")

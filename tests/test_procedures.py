@@ -33,7 +33,7 @@ class Scripted:
         self.losses = [value for value in windows for _ in range(window)]
         self.players = {"inference": None, "generation": None}
         self.said: list[tuple[Any, ...]] = []
-        self.drawn = 0
+        self.drawn = self.step = 0
 
     def loss(self, x: Tensor, inference: Any = None) -> Loss:
         inner = sum(players == ("inference",) for players, *_ in self.said)
@@ -212,6 +212,18 @@ def epochs_until_joint(until: UntilInformationDrops, values: list[float]) -> int
 )
 def test_aggressive_training_ends_by_its_rule(until: UntilInformationDrops, values: list[float], epochs: int) -> None:
     assert epochs_until_joint(until, values) == epochs
+
+
+def test_aggressive_training_ends_after_so_many_steps_within_an_epoch() -> None:
+    procedure = Aggressive(until=UntilInformationDrops(max_steps=3))
+    inner = []
+    for step in range(5):
+        trainer = Scripted([5.0] * 10, 10)
+        trainer.step = step
+        procedure(trainer, torch.zeros(2, 1))  # pyright: ignore[reportArgumentType]
+        inner.append(trainer.inner)
+    assert inner == [20, 20, 20, 0, 0]
+    assert not procedure.active
 
 
 def test_what_it_remembers_is_what_it_needs() -> None:
