@@ -68,3 +68,7 @@ def test_the_error_near_the_threshold_is_the_spread_over_data_sets() -> None:
 
 def test_one_item_has_no_variance() -> None:
     assert active_units(torch.zeros(1, 3)) == Unavailable("the variance over items needs two items")
+
+
+def test_a_model_without_latent_units_has_no_active_ones() -> None:
+    assert active_units(torch.empty(5, 0)) == Estimate(0.0, 0.0, 5, "units", cap=0.0)

@@ -49,5 +49,7 @@ def active_units(means: Tensor, threshold: float = 0.01) -> Answer:
 
 def _moment(means: Tensor, power: int) -> Tensor:
     """The central moment of each unit, with shape (D,), a unit at a time: float64 copies of all would be large."""
-    units = (unit.double() for unit in means.unbind(1))
-    return torch.stack([(unit - unit.mean()).pow(power).mean() for unit in units])
+    moments = torch.empty(means.shape[1], dtype=torch.float64, device=means.device)
+    for d, unit in enumerate(means.unbind(1)):
+        moments[d] = (unit.double() - unit.double().mean()).pow(power).mean()
+    return moments
