@@ -64,7 +64,7 @@ CANDIDATES: dict[str, tuple[str, list[str]]] = {
     "adam-encoder+slow-anneal": ("slow-anneal", ADAM),
     "aggressive+anneal": ("aggressive+anneal", []),
     "start-100+slow-anneal": ("aggressive+slow-anneal", [OWN, f"{PROCEDURE}.until.max_steps=100", *ADAM]),
-    "aggressive-start": ("aggressive-start", []),
+    "start-50+anneal": ("aggressive+anneal", [OWN, f"{PROCEDURE}.until.max_steps=50", *ADAM]),
     "own-short-350-steps": ("aggressive", [OWN, SHORT, f"{PROCEDURE}.until.max_steps=350"]),
 }
 

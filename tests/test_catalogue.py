@@ -87,10 +87,6 @@ def test_all_other_pairs_combine() -> None:
     clashing = {
         ("anneal", "beta"),
         ("anneal", "slow-anneal"),
-        ("aggressive-start", "beta"),
-        ("aggressive-start", "slow-anneal"),
-        ("aggressive", "aggressive-start"),
-        ("aggressive-budget", "aggressive-start"),
         ("beta", "slow-anneal"),
         ("aggressive", "aggressive-budget"),
     }
