@@ -33,7 +33,7 @@ from uncollapse.training.trainer import Trainer
 
 
 class Size(NamedTuple):
-    """V types, the widths of embedding, LSTM and z, B items of T predicted tokens; K importance samples of one item."""
+    """V types, the widths of embedding, LSTM and z, B items of T predicted tokens."""
 
     V: int
     embedding: int
@@ -41,7 +41,6 @@ class Size(NamedTuple):
     latent: int
     B: int
     T: int
-    K: int = 0
 
 
 SIZES = {"a": Size(20_001, 512, 1024, 32, 32, 80), "b": Size(10_000, 256, 512, 32, 32, 40)}
@@ -66,7 +65,7 @@ def stock(size: Size, initialisation: str) -> uc.VAE:
     return model
 
 
-def ours(size: Size) -> Tasks:
+def ours(size: Size, samples: int) -> Tasks:
     """This library's tasks."""
     model, x = stock(size, "small_uniform"), Text(batch(size))
     sgd = {name: Optimiser("sgd", 1.0) for name in model.players()}
@@ -81,7 +80,7 @@ def ours(size: Size) -> Tasks:
 
     def nll() -> list[float]:
         torch.manual_seed(1)
-        rows = collect(measured, [Text(x.tokens[:1])], samples=size.K, bound_samples=1)
+        rows = collect(measured, [Text(x.tokens[:1])], samples=samples, bound_samples=1)
         assert rows.log_evidence is not None
         assert rows.effective is not None
         return [-rows.log_evidence.item(), rows.effective.item()]
@@ -95,7 +94,7 @@ def ours(size: Size) -> Tasks:
     }
 
 
-def theirs(size: Size, folder: Path) -> Tasks:
+def theirs(size: Size, samples: int, folder: Path) -> Tasks:
     """The same tasks by the authors' modules, stepping as their text.py says, with our weights."""
     sys.path.insert(0, str(folder))
     import modules  # pyright: ignore[reportMissingImports]
@@ -125,7 +124,7 @@ def theirs(size: Size, folder: Path) -> Tasks:
     def nll() -> list[float]:
         torch.manual_seed(2)
         with torch.no_grad():
-            return [measured.nll_iw(x[:1], nsamples=size.K, ns=100).item()]
+            return [measured.nll_iw(x[:1], nsamples=samples, ns=100).item()]
 
     return {"plain": lambda: step(*players), "inner": lambda: step(players[0]), "nll": nll}
 
@@ -181,9 +180,9 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     if given.side != "authors":
         keep_large_blocks()
-    size = SIZES[given.size]._replace(K=given.samples)
+    size = SIZES[given.size]
     torch.manual_seed(0)
-    tasks = ours(size) if given.side == "ours" else theirs(size, given.authors)
+    tasks = ours(size, given.samples) if given.side == "ours" else theirs(size, given.samples, given.authors)
     tasks["product"], built = product, _memory("VmRSS")
     for line in sys.stdin:
         print(json.dumps(measured(tasks[line.strip()], built)), flush=True)
