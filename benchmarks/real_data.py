@@ -18,7 +18,7 @@ from statistics import mean, stdev
 from typing import Any, NamedTuple
 
 from uncollapse.experiment import compare
-from uncollapse.experiment.execute import judge
+from uncollapse.experiment.execute import judge, keep
 from uncollapse.experiment.run import epochs, read_json, write_json
 from uncollapse.experiment.summary import FIGURES, Comparison, Difference
 from uncollapse.metrics.rows import Rows
@@ -74,7 +74,7 @@ def run(folder: Path, data: Path, jobs: int, seeds: int) -> None:
                 if (not part.label) == main:
                     compare.run(part.fit, part.remedies, [seed], folder / part.name, jobs=jobs, samples=SAMPLES)
         for cell in sorted((folder / "snli" / "cells").glob("*-seed?")) if main else ():
-            judge(cell, samples=MANY, items=FEW)
+            keep(cell, judge(cell, samples=MANY, items=FEW))
 
 
 def report(folder: Path, keep: Path) -> None:

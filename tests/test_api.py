@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from torch.distributions import Distribution, Independent, Normal
 from torch.utils.data import DataLoader, TensorDataset
 
 import uncollapse as uc
+from uncollapse.experiment import run
+from uncollapse.training.listeners import Moment
 
 
 class Decoder(nn.Linear):
@@ -125,14 +128,14 @@ OTHERS = {
 @pytest.mark.parametrize("wrap", [lambda x: x, TensorDataset], ids=["tensor", "Dataset"])
 @pytest.mark.parametrize("other", OTHERS)
 def test_a_folder_of_another_experiment_is_refused(tmp_path: Path, other: str, wrap: Any) -> None:
-    def run(model: nn.Module, train: Tensor, valid: Tensor, **more: Any) -> None:
+    def train_on(model: nn.Module, train: Tensor, valid: Tensor, **more: Any) -> None:
         uc.fit(model, wrap(train), valid, out=tmp_path, max_epochs=1, progress=False, **more)
 
     given = {"model": network(), "train": items(), "valid": items(32), "batch_size": 16}
-    run(**given)
+    train_on(**given)
     with pytest.raises(uc.InputError, match="holds a run of another"):
-        run(**given | OTHERS[other])
-    run(**given)
+        train_on(**given | OTHERS[other])
+    train_on(**given)
 
 
 def test_data_is_read_once_more_for_a_folder_alone(tmp_path: Path) -> None:
@@ -162,6 +165,31 @@ def test_a_folder_changes_no_weight_where_a_dataset_draws(tmp_path: Path) -> Non
     first, second, third = (model.encoder.net.weight for model in models)
     assert torch.equal(first, second)
     assert torch.equal(first, third)
+
+
+def test_a_training_leaves_a_new_run_in_its_removed_folder_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+
+    def replace(moment: Moment) -> None:
+        if moment.kind == "step" and moment.step == 1:
+            shutil.rmtree(folder)
+            with run.locked(folder):
+                (folder / run.METRICS).write_text("another run's\n")
+
+    with pytest.raises(uc.InputError, match="was removed while this run trained in it"):
+        uc.fit(network(), items(), items(32), out=folder, progress=False, listeners=[replace])
+    assert (folder / run.METRICS).read_text() == "another run's\n"
+
+
+def test_the_checkpoints_of_another_run_are_refused(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        uc.fit(network(), items(), items(32), out=tmp_path / str(seed), max_epochs=1, progress=False, seed=seed)
+    shutil.rmtree(tmp_path / "0" / "checkpoints")
+    shutil.copytree(tmp_path / "1" / "checkpoints", tmp_path / "0" / "checkpoints")
+    with pytest.raises(uc.InputError, match="is a checkpoint of another run"):
+        uc.load(tmp_path / "0", model=network())
+    with pytest.raises(uc.InputError, match="is a checkpoint of another run"):
+        uc.fit(network(), items(), items(32), out=tmp_path / "0", max_epochs=1, progress=False)
 
 
 def test_numpy_and_torch_data_have_the_same_fingerprint() -> None:

@@ -100,6 +100,17 @@ def another_model(at: Path) -> None:
         checkpoints.write(path, snapshot._replace(tensors={k: torch.cat([v, v]) for k, v in snapshot.tensors.items()}))
 
 
+def another_run(at: Path) -> None:
+    """The checkpoints are those of a run with the same shapes."""
+    for path in (at / "run" / "checkpoints").iterdir():
+        snapshot = checkpoints.read(path)
+        checkpoints.write(path, snapshot._replace(state={**snapshot.state, "run": "another"}))
+
+
+def pipe(at: Path) -> None:
+    os.mkfifo(at / "x")
+
+
 def begun(at: Path) -> None:
     """A comparison that was begun with other arguments."""
     (at / "begun").mkdir()
@@ -136,6 +147,8 @@ FILES = [
     Case("no name", "fit text --train '' --out @/new", ("--train", "''", "give a path", "uncollapse fit --help")),
     Case("no such name", "fit text --train 'a\0b' --out @/new", ("--train", "'a\\x00b'", "give a path")),
     Case("no UTF-8 name", "fit text --train @/good.txt --out '@/\udcff'", ("--out", "\\udcff'", "path in UTF-8")),
+    Case("a pipe", "fit text --train @/x --out @/new", ("`@/x` is a pipe", "again", "store the text in a file"), pipe),
+    Case("a pipe by a setting", FIT + "--set data.valid=@/x", ("`@/x` is a pipe", "store the text in a file"), pipe),
     Case("labels are missing", FIT + "--labels", ("`@/good.txt`, line 1", "no tab", "Leave `--labels` out")),
     Case("labels are missing to read", "reconstruct @/run @/good.txt --labels", ("`@/good.txt`, line 1", "no tab")),
 ]
@@ -182,6 +195,8 @@ VALUES = [
     Case("no jobs", COMPARE + "--jobs 0", ("--jobs", '"0"', ">= 1")),
     Case("absurd jobs", COMPARE + "--jobs 1000000000000", ("--jobs", "<= 256")),
     Case("seed of the demo", "demo --out @/new --seed one", ("--seed", '"one"', "no whole number", "demo --help")),
+    Case("half a process", FIT + "--devices 1.5", ("--devices", '"1.5"', "no whole number")),
+    Case("absurd processes", COMPARE + "--devices 1000000", ("--devices", '"1000000"', "<= 256")),
     Case("device that is not there", FIT + "--device cuda:99", ("`cuda:99`", "There is: cpu")),
     Case("device that trains nothing", FIT + "--device meta", ("`meta`", "There is: cpu")),
     Case("unknown device to compare on", COMPARE + "--device tpu", ("`tpu`", "There is: cpu")),
@@ -198,7 +213,7 @@ SPECS = [
     Case("path without a value", FIT + "--set training.clip", ("`training.clip`", "path=value")),
     Case("value without a path", FIT + "--set =3", ("unknown path ``", "There is: data, model, training, seed")),
     Case("no YAML", FIT + "--set training.clip=[", ("`training.clip`", "no YAML")),
-    Case("code", FIT + "--set 'seed=!!python/name:os.system'", ("`seed`", "no YAML", "python/name")),
+    Case("code", FIT + "--set 'training.clip=!!python/name:os.system'", ("`training.clip`", "no YAML", "python/name")),
     Case("out of range", FIT + "--set training.max_epochs=0", ("`training.max_epochs` is 0", "equal to 1")),
     Case("nan", FIT + "--set training.clip=.nan", ("`training.clip` is nan", "finite")),
     Case("infinite", COMPARE + "--set training.clip=.inf", ("`training.clip` is inf", "finite")),
@@ -235,6 +250,9 @@ CLASHES = [
         FIT + "--with anneal --set training.objective.weights.rate=0.5",
         ("`training.objective.weights.rate`", f"the dial `{DIAL}`", "Set the dial instead"),
     ),
+    Case("two seeds", FIT + "--seed 1 --set seed=7", ("`--set seed=7`", "give `--seed`")),
+    Case("one seed for all", COMPARE + "--seeds 3 --set ' seed = 7'", ("seed of every run", "`--seeds`")),
+    Case("two seeds of the demo", "demo --out @/new --seed 1 --set seed=3", ("`--set seed=3`", "give `--seed`")),
     Case("a remedy for our model", FIT + "--recipe vector --with offset-initialisation", ("`offset-initialisation`",)),
     Case(
         "a width of no beam", "generate @/run --width 3", ("`--width 3`", "decodes by `sample`", "add `--decode beam`")
@@ -284,13 +302,24 @@ RUNS = [
         "another spec", "generate @/run", ("`services`", "There is: data"), put("run/spec.yaml", "services: {web: 1}")
     ),
     Case("no environment", "evaluate @/run", ("`@/run/environment.json`", "cannot"), gone("run/environment.json")),
-    Case("half an environment", "evaluate @/run", ("environment.json`", "cannot"), put("run/environment.json", "{")),
+    Case(
+        "half an environment",
+        "evaluate @/run",
+        ("environment.json`", "cannot", "Restore"),
+        put("run/environment.json", "{"),
+    ),
     Case("nameless", "evaluate @/run", ("environment.json`", "damaged", "Restore"), put("run/environment.json", "{}")),
     Case(
         "nameless to go on with",
         "fit text --train @/good.txt --out @/run",
         ("damaged", "another folder"),
         put("run/environment.json", "{}"),
+    ),
+    Case(
+        "no environment to go on with",
+        "fit text --train @/good.txt --out @/run",
+        ("`@/run`", "without its environment.json", "restore"),
+        gone("run/environment.json"),
     ),
     Case("no vocabulary", "generate @/run", ("`@/run/vocabulary.json`", "cannot"), gone("run/vocabulary.json")),
     Case("an empty vocabulary", "generate @/run", ("vocabulary.json`", "restore the file"), vocabulary(words=[])),
@@ -314,6 +343,13 @@ RUNS = [
         every_checkpoint(lambda was: was[: len(was) // 2]),
     ),
     Case("another version", "generate @/run", ("checkpoints/last-", "of version 99", "reads version"), another_version),
+    Case("another run's", "evaluate @/run", ("checkpoints/last-", "of another run", "restore"), another_run),
+    Case(
+        "another run's to go on from",
+        "fit text --train @/../good.txt --out @/run --quiet " + shlex.join(SET),
+        ("checkpoints/last-", "of another run", "no good checkpoint"),
+        another_run,
+    ),
     Case("another model", "reconstruct @/run @/good.txt", ("`@/run`", "do not fit the model"), another_model),
     Case("data that was moved", "evaluate @/run", ("`@/away/good.txt`", "No such file", "check the path"), moved_data),
     Case("data that has changed", "evaluate @/run", ("`@/run`", "files have changed"), changed_data),

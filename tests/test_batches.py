@@ -72,6 +72,12 @@ def test_groups_of_mixed_length_are_as_few_as_can_be(lengths: list[int], batch_s
     assert len(by_length(lengths, batch_size, mixed=True, seed=0)) == -(-len(lengths) // batch_size)
 
 
+def test_a_batch_as_large_as_a_number_can_be_holds_all() -> None:
+    assert [len(group) for group in by_length([3, 1, 3], 2**63 - 1, mixed=True, seed=0)] == [3]
+    assert [len(group) for group in by_length([3, 1, 3], 2**63 - 1, mixed=False, seed=0)] == [1, 2]
+    assert len(in_order(0, 2**63 - 1)) == 0
+
+
 def test_the_seed_decides_which_items_share_a_group() -> None:
     groups = [by_length([3] * 20, 5, mixed=False, seed=seed)[0].tolist() for seed in (0, 0, 1)]
 

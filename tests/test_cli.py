@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from uncollapse import __version__
 from uncollapse.cli import fitting, main
 from uncollapse.cli.options import Options
 from uncollapse.data import stdlib
+from uncollapse.experiment import catalogue
 from uncollapse.experiment.run import held, is_held, locked
 
 PROGRAM = [sys.executable, "-m", "uncollapse"]
@@ -97,6 +99,15 @@ def test_one_entry_of_the_catalogue_is_shown_whole(command: str, name: str, caps
 
 
 # fit and evaluate.
+
+
+def test_figures_that_cannot_be_kept_are_printed(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (trained / "rows-test-k2-s9.partial" / "in the way").mkdir(parents=True)
+    assert main(["evaluate", str(trained), "--samples", "2", "--seed", "9"]) == 2
+    out, said = capsys.readouterr()
+    assert re.search(r"^nll +\d", out)
+    assert said.startswith(f"uncollapse: cannot write `{trained / 'rows-test-k2-s9.safetensors'}`: Is a directory")
+    assert not (trained / "evaluation-test-k2-s9.json").exists()
 
 
 def test_fit_leaves_a_run_with_absolute_paths(trained: Path, text: Path) -> None:
@@ -181,7 +192,34 @@ def test_fit_writes_for_tensorboard(tmp_path: Path, text: Path, capsys: pytest.C
     pytest.importorskip("tensorboard")
     options = ["--samples", 0, "--out", tmp_path / "run", "--tensorboard", "--quiet"]
     ask(capsys, "fit", "text", "--train", text, *SET, *options)
-    assert list((tmp_path / "run" / "tensorboard").iterdir())
+    scalars = drawn(tmp_path / "run" / "tensorboard")
+    assert scalars == sorted(set(scalars))
+
+
+def drawn(folder: Path) -> list[int]:
+    """The steps at which TensorBoard shows a loss."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return [one.step for one in events.Scalars("epoch/neg_elbo")]
+
+
+def test_tensorboard_shows_no_step_twice_where_a_run_goes_on_from_an_earlier_one(
+    tmp_path: Path, text: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("tensorboard")
+    run = tmp_path / "run"
+    fit = ["fit", "text", "--train", text, *SET, "--samples", 0, "--out", run, "--tensorboard", "--quiet"]
+    fit += ["--set", "training.max_epochs=3"]
+    ask(capsys, *fit)
+    before = drawn(run / "tensorboard")
+    newest = max((run / "checkpoints").glob("last-*"))
+    newest.write_bytes(newest.read_bytes()[:-1])
+    ask(capsys, *fit)
+    assert len(list((run / "tensorboard").iterdir())) == 2
+    assert drawn(run / "tensorboard") == before
+    assert len(before) == 3
 
 
 def test_the_same_fit_again_trains_no_more(trained: Path, text: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -248,6 +286,17 @@ def test_encode_stores_means_or_draws(
     assert mean.shape == (3, 2)
     np.testing.assert_array_equal(mean, again)
     assert not np.allclose(mean, draw)
+
+
+def test_encode_leaves_every_other_file_alone(
+    tmp_path: Path, trained: Path, other: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = [tmp_path / name for name in ("z.partial", "z.npy.partial")]
+    for path in mine:
+        path.write_text("mine")
+    ask(capsys, "encode", trained, other, "-o", tmp_path / "z.npy")
+    assert [path.read_text() for path in mine] == ["mine", "mine"]
+    assert {path.name for path in tmp_path.glob("z*")} == {"z.npy", "z.partial", "z.npy.partial"}
 
 
 def test_encode_says_in_json_what_it_stored(
@@ -349,14 +398,18 @@ def test_a_reader_that_has_seen_enough_ends_it_silently(trained: Path) -> None:
 # A test run in the background hands on that interruptions are ignored; a person's shell does not.
 LISTEN = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
 ENDLESS = ["--set", "training.max_epochs=100000", "--set", "training.plateau=null"]
-STOPPED = "uncollapse: stopped; the same command goes on from the last checkpoint."
+STOPPED = "uncollapse: stopped; the same command goes on from the last checkpoints."
 KEPT = r"uncollapse: stopped at step \d+; the same command goes on from there\."
 
 
-def stopped(arguments: list[str], log: Path, by: signal.Signals) -> tuple[int, str]:
-    """The status and the standard error of an endless command that is stopped after an epoch in a log."""
+def stopped(arguments: list[str], log: Path, by: signal.Signals, deaf: bool = False) -> tuple[int, str]:
+    """The status and the standard error, unless it is gone, of an endless command that is stopped after an epoch."""
     command = [sys.executable, "-c", f"{LISTEN}from uncollapse.cli import main; sys.exit(main())"]
     process = subprocess.Popen([*command, *arguments, *SET, *ENDLESS], stderr=subprocess.PIPE, text=True)
+    if deaf:
+        assert process.stderr
+        process.stderr.close()
+        process.stderr = None
     deadline = time.monotonic() + 60
     while not (log.is_file() and '"epoch"' in log.read_text(encoding="utf-8")):
         assert process.poll() is None
@@ -364,7 +417,7 @@ def stopped(arguments: list[str], log: Path, by: signal.Signals) -> tuple[int, s
         time.sleep(0.05)
     process.send_signal(by)
     _, error = process.communicate(timeout=60)
-    return process.returncode, error
+    return process.returncode, error or ""
 
 
 @pytest.mark.parametrize(("by", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -376,6 +429,22 @@ def test_an_interruption_says_how_to_go_on(tmp_path: Path, text: Path, by: signa
     assert "Traceback" not in error
     last = max((tmp_path / "run" / "checkpoints").glob("last-*.safetensors")).stem.removeprefix("last-")
     assert f"step {int(last)};" in error
+
+
+@pytest.mark.parametrize(("by", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interruption_is_one_where_nobody_hears_of_it(
+    tmp_path: Path, text: Path, by: signal.Signals, status: int
+) -> None:
+    arguments = ["fit", "text", "--train", str(text), "--out", str(tmp_path / "run"), "--quiet"]
+    assert stopped(arguments, tmp_path / "run" / "metrics.jsonl", by, deaf=True)[0] == status
+
+
+def test_a_command_without_checkpoints_promises_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(catalogue, "recipes", mock.Mock(side_effect=KeyboardInterrupt))
+    assert main(["recipes"]) == 130
+    assert capsys.readouterr().err == "uncollapse: stopped.\n"
 
 
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])

@@ -47,7 +47,7 @@ def test_a_run_whose_vocabulary_says_no_length_is_used_as_ever(trained: Path) ->
     before = load(trained).encode(["the cat"])
     run.write_json(trained / run.VOCABULARY, {"tokens": said["tokens"], "words": said["words"]})
     assert load(trained).encode(["the cat"]).equal(before)
-    assert execute.judge(trained, samples=1)[1]["remedy"] == "plain"
+    assert execute.judge(trained, samples=1).report["remedy"] == "plain"
 
 
 def test_a_folder_that_another_training_holds_is_refused(trained: Path, text: Path) -> None:
@@ -80,7 +80,7 @@ def test_a_run_goes_on_and_is_judged_after_its_text_was_moved(trained: Path, tex
     execute.train(spec_of(moved), trained, {})
 
     assert run.read_spec(trained)["data"]["train"] == str(moved)
-    assert execute.judge(trained, samples=1)[1]["split"] == "test"
+    assert execute.judge(trained, samples=1).report["split"] == "test"
 
 
 def test_a_run_that_does_not_name_itself_cannot_be_judged(trained: Path) -> None:

@@ -174,7 +174,7 @@ def change_tensors(run: Path, draw: random.Random) -> None:
     if draw.random() < 0.3:
         state = replaced(state, draw)
     if draw.random() < 0.3:
-        said = draw.choice([{}, {"schema": "1"}, {"schema": "2", "state": "[" * 5000}, {"schema": "2", "state": "{}"}])
+        said = draw.choice([{}, {"schema": "1"}, {"schema": "3", "state": "[" * 5000}, {"schema": "3", "state": "{}"}])
         save_file({k: v.clone() for k, v in tensors.items()}, path, metadata=said)
     else:
         checkpoints.write(path, Snapshot(tensors, state))

@@ -42,6 +42,15 @@ def test_torchrun_trains_and_evaluates_as_one_process_does(tmp_path: Path, capsy
         assert last[1].tensors[name].float() == pytest.approx(tensor.float(), abs=1e-4)
 
 
+def test_a_comparison_trains_each_cell_in_as_many_processes_as_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = write_text(tmp_path / "a.txt", 60)
+    command = ["compare", "text", "--train", str(text), "--remedies", "plain", "--seeds", "1", "--devices", "2"]
+    command += [*SETTINGS, "--set", "training.max_epochs=1", "--samples", "2", "--out", str(tmp_path / "out")]
+    assert main(command) == 0, capsys.readouterr()
+
+
 def test_half_precision_on_a_cpu_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = write_text(tmp_path / "a.txt", 30)
     command = ["fit", "text", "--train", str(text), "--precision", "bf16-mixed", "--out", str(tmp_path / "run")]

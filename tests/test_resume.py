@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ from torch import Tensor
 
 import uncollapse as uc
 from test_trainer import Killed, Stochastic, data, small, told, trainer, weights
-from uncollapse.cli.signals import Terminated, terminable
+from uncollapse.cli.signals import PARENT, Terminated, terminable
 from uncollapse.experiment import run as runs
 from uncollapse.training import checkpoints, interruption
 from uncollapse.training.checkpoints import Checkpoints, newest_best, read
@@ -216,6 +217,19 @@ def test_a_second_interruption_stops_at_once(
     assert capfd.readouterr().err == "stopping after this step, to keep it; once more stops at once.\n"
 
 
+def test_an_interruption_is_kept_where_nobody_hears_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interruption.os, "write", mock.Mock(side_effect=BrokenPipeError))
+    with interruptible(), pytest.raises(KeyboardInterrupt, match="stopped at step 6"):
+        begun(tmp_path, at("step", 6, send(signal.SIGINT)), checkpoint_seconds=1e9).fit()
+    assert Checkpoints(tmp_path / "cut").newest_first()[0].name == "last-00000006.safetensors"
+
+
+def test_what_a_process_starts_does_not_follow_its_parent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PARENT, str(os.getppid()))
+    with terminable():
+        assert PARENT not in os.environ
+
+
 def test_two_signals_within_a_moment_are_one(tmp_path: Path) -> None:
     twice = [at("step", 6, send(signal.SIGTERM)), at("step", 6, send(signal.SIGTERM))]
     with interruptible(), pytest.raises(Terminated, match="stopped at step 6"):
@@ -320,7 +334,7 @@ def test_a_checkpoint_of_an_earlier_version_says_what_to_do(tmp_path: Path, monk
     monkeypatch.setattr(checkpoints, "SCHEMA", 1)
     checkpoints.write(tmp_path / "last-00000001.safetensors", checkpoints.Snapshot({}, {}))
     monkeypatch.undo()
-    with pytest.raises(uc.InputError, match="of version 1, and this uncollapse reads version 2: use the uncollapse"):
+    with pytest.raises(uc.InputError, match="of version 1, and this uncollapse reads version 3: use the uncollapse"):
         read(tmp_path / "last-00000001.safetensors")
 
 

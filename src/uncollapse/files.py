@@ -40,13 +40,17 @@ _TYPES = {
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path, aside: Path | None = None) -> Iterator[BinaryIO]:
     """A file to write in place of another one, which stays until the block has ended without an error.
+
+    Arguments:
+        path: The file.
+        aside: Where it is until then, in the same folder; what is there is lost.
 
     Raises:
         InputError: where it cannot be written.
     """
-    aside = path.with_suffix(".partial")
+    aside = aside or path.with_suffix(".partial")
     try:
         aside.unlink(missing_ok=True)
         with aside.open("xb") as file:  # Never through a link that somebody left there.

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from io import TextIOWrapper
 
 from cyclopts import App, CycloptsError, Parameter, UnknownCommandError, UnusedCliTokensError
@@ -81,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refused(_starved(error), 2)
     except KeyboardInterrupt as stopped:
         status = 128 + (signal.SIGTERM if isinstance(stopped, Terminated) else signal.SIGINT)
-        return _refused(str(stopped) or "stopped; the same command goes on from the last checkpoint.", status)
+        return _refused(str(stopped) or "stopped.", status)
     return 0
 
 
@@ -120,5 +121,6 @@ def _starved(error: Exception) -> str:
 
 
 def _refused(why: str, status: int) -> int:
-    print(f"uncollapse: {' '.join(why.split())}", file=sys.stderr)
+    with suppress(OSError):  # Nobody may be there to tell, but the status says it too.
+        print(f"uncollapse: {' '.join(why.split())}", file=sys.stderr, flush=True)
     return status

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -15,8 +15,8 @@ from uncollapse.cli.values import Items, Place, Samples, Seconds, Seed
 from uncollapse.errors import InputError
 
 if TYPE_CHECKING:
-    from uncollapse.metrics.evaluation import Evaluation
-    from uncollapse.training.listeners import Listener, Moment
+    from uncollapse.experiment.execute import Judged
+    from uncollapse.training.listeners import Listener
 
 
 def fit(
@@ -63,9 +63,9 @@ def fit(
         execute.train(spec, folder, asked, [*shown, *extra], hardware, checkpoint_seconds, tell, say)
     if leads and not quiet:
         show.note(f"evaluating the test split, {samples} samples an item")
-    figures, report = execute.judge(folder, samples=samples, items=items, hardware=hardware)
+    judged = execute.judge(folder, samples=samples, items=items, hardware=hardware)
     if leads:
-        _print(figures, {"run": str(folder), **report}, json, after=_next(folder, report["verdict"], names))
+        _conclude(folder, judged, json, after=_next(folder, judged.report["verdict"], names))
 
 
 def evaluate(
@@ -91,15 +91,21 @@ def evaluate(
     from uncollapse.experiment.execute import judge
 
     with show.reading() as tell:
-        figures, report = judge(run, split, samples, items, seed, tell=tell)
-    _print(figures, {"run": str(run), **report}, json)
+        judged = judge(run, split, samples, items, seed, tell=tell)
+    _conclude(run, judged, json)
 
 
-def _print(figures: Evaluation, report: dict[str, Any], json: bool, after: str = "") -> None:
-    if json:
-        show.document(report)
-    else:
-        print(f"{figures}\n\n{report['verdict']}{after}")
+def _conclude(run: Path, judged: Judged, json: bool, after: str = "") -> None:
+    """Keeps the figures of a run, and prints them even where they cannot be kept."""
+    from uncollapse.experiment.execute import keep
+
+    try:
+        keep(run, judged)
+    finally:
+        if json:
+            show.document({"run": str(run), **judged.report})
+        else:
+            print(f"{judged.figures}\n\n{judged.report['verdict']}{after}")
 
 
 def _next(folder: Path, verdict: str, remedies: str) -> str:
@@ -129,18 +135,6 @@ def _instead(used: set[str]) -> list[str]:
 def _tensorboard(folder: Path) -> Listener:
     if find_spec("tensorboard") is None:
         raise InputError("TensorBoard is not installed: `pip install 'uncollapse[tensorboard]'`.")
-    return _WhenStarted(folder / "tensorboard")
+    from uncollapse.training.listeners import TensorBoard
 
-
-class _WhenStarted:
-    """Writes for TensorBoard from the start of training on: until then the run's folder must be empty."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __call__(self, moment: Moment) -> None:
-        from uncollapse.training.listeners import TensorBoard
-
-        if moment.kind == "start":
-            self.writer = TensorBoard(self.folder)
-        self.writer(moment)
+    return TensorBoard(folder / "tensorboard")

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from cyclopts import Parameter
-from cyclopts.validators import Number
 
-from uncollapse.cli.values import Place
+from uncollapse.cli.values import Jobs, Place
 from uncollapse.errors import InputError
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ class Options:
     recipe: str | None = None
     overrides: Annotated[tuple[str, ...], Parameter(name="--set", show_default=False)] = ()
     device: str = "cpu"
-    devices: Annotated[int, Parameter(validator=Number(gte=1))] = 1
+    devices: Jobs = 1
     strategy: Literal["ddp", "fsdp"] = "ddp"
     precision: Literal["32", "bf16-mixed"] = "32"
 
@@ -68,7 +67,7 @@ class Options:
 
         said = compose(self.recipe_for(kind), remedies)
         said = {**said, "data": self._data(kind, said.get("data") or {}), "seed": seed}
-        said = overridden(said, self.overrides)
+        said = overridden(said, self._overrides())
         spec = validated({**said, "data": _resolved(said["data"])})
         if spec.model is None:
             raise InputError(
@@ -76,6 +75,15 @@ class Options:
                 "`uncollapse recipes` lists others."
             )
         return spec
+
+    def _overrides(self) -> tuple[str, ...]:
+        for override in self.overrides:
+            if override.partition("=")[0].strip() == "seed":
+                raise InputError(
+                    f"`--set {override}` would set the seed of every run behind its name: give `--seed`, or `--seeds` "
+                    "to `compare`."
+                )
+        return self.overrides
 
     def _data(self, kind: Kind, base: Mapping[str, Any]) -> dict[str, Any]:
         """The recipe's data section; of a recipe for another kind of data, how it is batched."""
@@ -91,7 +99,7 @@ class Options:
 
     def _files(self) -> dict[str, Path]:
         files = {name: getattr(self, name) for name in FILES}
-        return {name: path.resolve() for name, path in files.items() if path is not None}
+        return {name: _absolute(path) for name, path in files.items() if path is not None}
 
     def launch(self) -> Hardware:
         """What to train on: this process, with the others that train with it.
@@ -122,7 +130,16 @@ def _resolved(data: Any) -> Any:
     if data.get("train") is None:
         raise InputError("`text` needs a text to train on: give `--train FILE`, one item a line.")
     paths = {name: data[name] for name in FILES if isinstance(data.get(name), str)}
-    return {**data, **{name: str(Path(path).resolve()) for name, path in paths.items()}}
+    return {**data, **{name: str(_absolute(Path(path))) for name, path in paths.items()}}
+
+
+def _absolute(path: Path) -> Path:
+    if path.is_fifo():
+        raise InputError(
+            f"`{path}` is a pipe, and a run reads its text again when it goes on and when it is evaluated: store the "
+            "text in a file, and give that one."
+        )
+    return path.resolve()
 
 
 def check_device(device: str) -> None:

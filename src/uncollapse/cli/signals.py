@@ -26,7 +26,7 @@ def terminable() -> Iterator[None]:
         yield  # Only the main thread may say what a signal does.
         return
     before = signal.signal(signal.SIGTERM, _terminate)
-    parent = os.environ.get(PARENT, "")
+    parent = os.environ.pop(PARENT, "")  # What this process starts has it for a parent, and not that one.
     if parent.isdecimal():
         threading.Thread(target=_follow, args=[int(parent)], daemon=True).start()
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
@@ -184,16 +185,16 @@ def _store(path: Path, z: Tensor) -> None:
     """Stores an array, aside first where it is to be a file, so that a failure leaves what was there."""
     import numpy as np
 
-    aside = path if path.exists() and not path.is_file() else path.with_name(path.name + ".partial")
+    from uncollapse.files import replacing, unwritable
+
+    special = path.exists() and not path.is_file()
+    # The folder is not ours: a name that nobody else has.
+    aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        with aside.open("wb") as target:
+        with path.open("wb") if special else replacing(path, aside) as target:
             np.save(target, z.cpu().numpy())
-        if aside != path:
-            aside.replace(path)
     except OSError as error:
-        if aside != path:
-            aside.unlink(missing_ok=True)
-        raise InputError(f"cannot write `{path}`: {because(error)}.") from None
+        raise unwritable(path, error) from None
 
 
 def _print(texts: list[str], json: bool) -> None:

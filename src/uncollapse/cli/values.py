@@ -46,6 +46,6 @@ Length: TypeAlias = Annotated[int, _within(1, 100_000)]
 Width: TypeAlias = Annotated[int, _within(1, 1000)]
 Temperature: TypeAlias = Annotated[float, Parameter(validator=Number(gte=0.01, lte=100))]
 Seeds: TypeAlias = Annotated[int, _within(1, 10_000)]
-#: Each is a process with its own copy of torch.
+#: Each is a process, or some, with its own copy of torch.
 Jobs: TypeAlias = Annotated[int, _within(1, 256)]
 Seconds: TypeAlias = Annotated[float, Parameter(validator=Number(gte=0))]

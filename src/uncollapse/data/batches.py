@@ -110,7 +110,8 @@ def _cut(runs: Tensor, batch_size: int) -> Tensor:
         raise InputError(f"a batch of {batch_size} items cannot be made: give a batch size of at least 1.")
     ends, start = [torch.empty(0, dtype=torch.long)], 0
     for run in runs.tolist():
-        ends.append(start + torch.arange(batch_size, run + batch_size, batch_size).clamp(max=run))
+        size = max(1, min(batch_size, run))  # What is asked may be near the largest number there is.
+        ends.append(start + torch.arange(size, run + size, size).clamp(max=run))
         start += run
     return torch.cat(ends)
 

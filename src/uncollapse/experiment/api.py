@@ -87,8 +87,10 @@ def fit(
     sources, folder = (source(train, batch_size), source(valid, batch_size)), None if out is None else Path(out)
     hardware = launch(device, devices, strategy, precision)
     processes = hardware.processes
+    mark = processes.first(lambda: _mark(model, sources, seed)) if folder else ""
+    named = identity(spec, mark)
     heard = [
-        *([JSONLines(folder / run.METRICS)] if folder else []),
+        *([run.SameFolder(folder), JSONLines(folder / run.METRICS)] if folder else []),
         *([progress_on("training", sys.stderr)] if progress else []),
         *listeners,
     ]
@@ -97,15 +99,16 @@ def fit(
         model,
         *sources,
         seed=seed,
-        checkpoints=Checkpoints(folder and folder / "checkpoints"),
+        checkpoints=Checkpoints(folder and folder / "checkpoints", named),
         listeners=heard if processes.leads else [],
         checkpoint_seconds=checkpoint_seconds,
         **hardware.settings(),
     )
     with ExitStack() as held:
         if folder:
+            asked = {"remedies": list(remedies)}
             processes.first(lambda: held.enter_context(run.locked(folder)))
-            processes.first(lambda: _open(folder, spec, model, sources, {"remedies": list(remedies)}))
+            processes.first(lambda: run.open_folder(folder, spec.model_dump(mode="json"), named, mark, asked))
         trainer.fit()
     return Trained(model)
 
@@ -115,11 +118,10 @@ def _spec(remedies: Sequence[str], settings: Mapping[str, Any], seed: int) -> Sp
     return validated({**compose("vector", list(remedies), overrides), "seed": seed})
 
 
-def _open(folder: Path, spec: Spec, model: nn.Module, sources: Sequence[Source], asked: Mapping[str, Any]) -> None:
+def _mark(model: nn.Module, sources: Sequence[Source], seed: int) -> str:
     # Seeded, as a Dataset may draw at random: neither the mark nor the training may depend on what was drawn.
-    with seeded(spec.seed, "fingerprint"):
-        mark = fingerprint(model, *sources)
-    run.open_folder(folder, spec.model_dump(mode="json"), identity(spec, mark), mark, asked)
+    with seeded(seed, "fingerprint"):
+        return fingerprint(model, *sources)
 
 
 def fingerprint(model: nn.Module, *sources: Source) -> str:
@@ -170,7 +172,7 @@ def load(path: str | Path, model: nn.Module | None = None) -> Trained:
     words, longest = None, MAX_LENGTH
     if model is None and spec.model is None:
         raise InputError(f"the run `{path}` is of someone's own network: call `load(path, model=...)` with it.")
-    best = newest_best(path / "checkpoints")
+    best = newest_best(path / "checkpoints", run.read_environment(path)["identity"])
     if best is None:
         raise InputError(f"the run `{path}` has no checkpoint yet: let it train for an epoch.")
     if model is None:

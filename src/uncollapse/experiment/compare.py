@@ -185,9 +185,11 @@ def _train(
         try:
             cells = [(state, fit_arguments, evaluation, jobs, processes) for state in states]
             _watch([pool.submit(_run_cell, *cell) for cell in cells], states, show)
-        except BaseException:
+        except BaseException as ended:
             pool.shutdown(wait=False, cancel_futures=True)
             processes.stop()
+            if isinstance(ended, KeyboardInterrupt):
+                ended.args = ("stopped; the same command goes on from the last checkpoints.",)
             raise
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -61,7 +61,7 @@ def train(
             say(remark)
     model = build.model(spec, len(corpus.vocabulary))
     valid = batches(spec, corpus, "valid")
-    processes = hardware.processes
+    processes, named = hardware.processes, identity(spec, corpus.fingerprint)
     probe = Probe(out / "probe", model, valid, processes)
     heard = [run.SameFolder(out), probe, JSONLines(out / run.METRICS), *listeners] if processes.leads else [probe]
     trainer = build.trainer(
@@ -70,18 +70,17 @@ def train(
         batches(spec, corpus, "train"),
         valid,
         seed=spec.seed,
-        checkpoints=Checkpoints(out / "checkpoints"),
+        checkpoints=Checkpoints(out / "checkpoints", named),
         listeners=heard,
         checkpoint_seconds=checkpoint_seconds,
         **hardware.settings(),
     )
     # Only now, so that a spec that cannot be built leaves no folder behind.
-    mark = corpus.fingerprint
     with ExitStack() as held:
 
         def open_folder() -> None:
             held.enter_context(run.locked(out))
-            run.open_folder(out, spec.model_dump(mode="json"), identity(spec, mark), mark, asked)
+            run.open_folder(out, spec.model_dump(mode="json"), named, corpus.fingerprint, asked)
             files.write_text(out / run.VOCABULARY, vocabulary(corpus))
 
         processes.first(open_folder)
@@ -102,6 +101,16 @@ def batches(spec: Spec, corpus: Corpus, split: str) -> Batched:
     return corpus.batches(split, size, data.batching, seed=0)
 
 
+class Judged(NamedTuple):
+    """What an evaluation found."""
+
+    figures: Evaluation
+    report: dict[str, Any]
+    """The same as JSON, with the training's seconds and the verdict."""
+    name: str
+    """How it was evaluated, such as "test-k500-s0"."""
+
+
 def judge(
     path: Path,
     split: str = "test",
@@ -110,8 +119,8 @@ def judge(
     seed: int = 0,
     hardware: Hardware = ONE,
     tell: Tell | None = None,
-) -> tuple[Evaluation, dict[str, Any]]:
-    """Evaluates the best weights of a run, and keeps the figures and their rows beside it.
+) -> Judged:
+    """Evaluates the best weights of a run.
 
     Arguments:
         path: The run's folder.
@@ -121,9 +130,6 @@ def judge(
         seed: Of the evaluation's noise.
         hardware: What to evaluate on; all processes share the work and get the figures.
         tell: Hears how far the reading of the text is.
-
-    Returns:
-        The figures, and the JSON that was written: figures, training seconds, verdict.
 
     Raises:
         InputError: where there is no whole run, or where its data has changed.
@@ -135,11 +141,9 @@ def judge(
     if corpus.fingerprint != environment["data"]:
         raise InputError(f"the data of the run `{path}` is not what it was trained on: its files have changed.")
     chosen = subset(batches(spec, corpus, split), items)
-    model, processes = trained.model.to(hardware.device), hardware.processes
-    figures = evaluate(model, chosen, samples=samples, seed=seed, processes=processes)
+    model = trained.model.to(hardware.device)
+    figures = evaluate(model, chosen, samples=samples, seed=seed, processes=hardware.processes)
     figures = replace(figures, warnings=(*figures.warnings, *remarks.on_items(corpus, split)))
-    name = f"{split}-k{samples}" + (f"-n{items}" if items else "") + f"-s{seed}"
-    processes.first(lambda: figures.rows.save(path / f"rows-{name}.safetensors"))
     report = {
         **figures.to_json(),
         **environment["asked"],
@@ -150,8 +154,17 @@ def judge(
         "split": split,
         "verdict": _verdict(figures, corpus, split),
     }
-    processes.first(lambda: run.write_json(path / f"evaluation-{name}.json", report))
-    return figures, report
+    return Judged(figures, report, f"{split}-k{samples}" + (f"-n{items}" if items else "") + f"-s{seed}")
+
+
+def keep(path: Path, judged: Judged) -> None:
+    """Keeps figures and their rows in the folder of their run.
+
+    Raises:
+        InputError: where they cannot be written.
+    """
+    judged.figures.rows.save(path / f"rows-{judged.name}.safetensors")
+    run.write_json(path / f"evaluation-{judged.name}.json", judged.report)
 
 
 def _verdict(figures: Evaluation, corpus: Corpus, split: str) -> str:

@@ -153,6 +153,10 @@ def _check(path: Path) -> None:
         raise InputError(f"`{path}` is a file: give a folder for the run.")
     if not path.is_dir() or (path / ENVIRONMENT).is_file():
         return
+    if (path / "checkpoints").is_dir() and (path / SPEC).is_file():
+        raise InputError(
+            f"`{path}` holds a run without its {ENVIRONMENT}, which names it: restore that, or give another folder."
+        )
     foreign = not {one.name for one in path.iterdir()} <= _BEGUN
     if foreign or ((path / SPEC).is_file() and "training" not in read_spec(path)):
         raise InputError(f"`{path}` is not empty and holds no run of uncollapse: give another folder.")
@@ -220,7 +224,7 @@ def read_json(path: Path) -> Any:
             raise InputError(f"`{path}` cannot be read: it is no file.")
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"`{path}` cannot be read: {error}.") from None
+        raise InputError(f"`{path}` cannot be read: {error}. Restore it, or train again in another folder.") from None
 
 
 def write_json(path: Path, content: Any) -> None:

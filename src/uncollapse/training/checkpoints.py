@@ -18,7 +18,7 @@ from torch import Tensor
 from uncollapse import files
 from uncollapse.errors import InputError
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 class Snapshot(NamedTuple):
@@ -59,13 +59,18 @@ def read(path: Path) -> Snapshot:
     return Snapshot(tensors, state)
 
 
-def newest_best(folder: Path) -> Snapshot | None:
+def newest_best(folder: Path, run: str | None = None) -> Snapshot | None:
     """The best weights that the newest `last` in a folder names; None where there are none yet.
 
+    Arguments:
+        folder: Of the checkpoints.
+        run: The identity of the run whose they must be; None for any.
+
     Raises:
-        InputError: where one of the two is damaged: the best of the `last` before may be another one.
+        InputError: where one of the two is damaged, as the best of the `last` before may be another one, or is of
+            another run.
     """
-    checkpoints = Checkpoints(folder)
+    checkpoints = Checkpoints(folder, run)
     try:
         for path in checkpoints.newest_first()[:1]:
             checkpoints.choose(path)
@@ -78,10 +83,15 @@ def newest_best(folder: Path) -> Snapshot | None:
 
 
 class Checkpoints:
-    """The checkpoints of one run: in a folder, or in memory where there is none."""
+    """The checkpoints of one run: in a folder, or in memory where there is none.
 
-    def __init__(self, folder: Path | None) -> None:
-        self.folder = folder
+    Arguments:
+        folder: Where they are.
+        run: The identity of the run, which they carry, so that those of another are noticed; None for none.
+    """
+
+    def __init__(self, folder: Path | None, run: str | None = None) -> None:
+        self.folder, self.run = folder, run
         self._best: Snapshot | None = None
         self._best_name: str | None = None
         self._kept: list[tuple[str, str | None]] = []
@@ -100,7 +110,7 @@ class Checkpoints:
         """The best so far."""
         if self.folder is None or self._best_name is None:
             return self._best
-        return read(self.folder / self._best_name)
+        return self._read(self.folder / self._best_name)
 
     def save_last(self, step: int, snapshot: Snapshot) -> None:
         """Keeps what training needs to go on, and deletes what nobody needs any more."""
@@ -151,7 +161,7 @@ class Checkpoints:
 
     def choose(self, path: Path) -> Snapshot:
         """Goes on from one `last`."""
-        snapshot = read(path)
+        snapshot = self._read(path)
         best = snapshot.state.get("best_file")
         if best is not None and not (isinstance(best, str) and best.startswith("best-")):
             raise InputError(f"`{path}` is damaged: it names no `best`.")
@@ -159,11 +169,17 @@ class Checkpoints:
         self._kept = [(path.name, self._best_name)]
         return snapshot
 
+    def _read(self, path: Path) -> Snapshot:
+        snapshot = read(path)
+        if self.run is not None and snapshot.state.get("run") != self.run:
+            raise InputError(f"`{path}` is a checkpoint of another run.")
+        return snapshot
+
     def _write(self, folder: Path, name: str, snapshot: Snapshot) -> None:
         try:
             # Without its parents: a run's folder that has vanished is not made again without its spec.
             folder.mkdir(exist_ok=True)
-            write(folder / name, snapshot)
+            write(folder / name, Snapshot(snapshot.tensors, {**snapshot.state, "run": self.run}))
         except (InputError, OSError) as error:
             said = error if isinstance(error, InputError) else files.unwritable(folder, error)
             good = f"The last good checkpoint is `{self._kept[-1][0]}`" if self._kept else "There is no checkpoint yet"

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 #: Seconds in which a second signal is the same request: a terminal, a scheduler and a parent may all pass one on.
@@ -42,7 +42,9 @@ def held_back(says: Callable[[], str]) -> Iterator[Callable[[], bool]]:
             signal.raise_signal(number)
         elif not waiting:
             waiting.append((signal.Signals(number), time.monotonic()))
-            os.write(2, _HELD)  # Not print, which the signal may have come in the middle of.
+            # Not print, which the signal may have come in the middle of. Who reads may have gone by the same signal.
+            with suppress(OSError):
+                os.write(2, _HELD)
 
     for number in before:
         signal.signal(number, hold)
@@ -58,7 +60,8 @@ def held_back(says: Callable[[], str]) -> Iterator[Callable[[], bool]]:
 
 def _leave(number: signal.Signals, ends: bool, says: str) -> None:
     if ends:
-        print(says, file=sys.stderr, flush=True)  # Nobody else will.
+        with suppress(OSError):
+            print(says, file=sys.stderr, flush=True)  # Nobody else will.
     try:
         signal.raise_signal(number)
     except KeyboardInterrupt as stopped:

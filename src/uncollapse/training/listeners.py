@@ -65,14 +65,19 @@ def _keep(path: Path, lines: int) -> None:
 
 
 class TensorBoard:
-    """Writes every number of windows and epochs as scalars; needs the extra `tensorboard`."""
+    """Writes every number of windows and epochs as scalars, each once however often a run goes on.
+
+    It needs the extra `tensorboard`.
+    """
 
     def __init__(self, folder: Path) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self.writer = SummaryWriter(folder)
+        self.folder = folder
 
     def __call__(self, moment: Moment) -> None:
+        if moment.kind == "start":
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.writer = SummaryWriter(self.folder, purge_step=moment.step + 1)
         for name, value in moment.values.items():
             value = value.get("value") if isinstance(value, dict) else value
             if moment.kind in TOLD and isinstance(value, int | float):
