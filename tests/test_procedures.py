@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -245,7 +244,8 @@ class Recorded(Trainer):
         batches = [Text(batch) for batch in tokens]
         super().__init__(model, batches, batches, procedure=Aggressive(budget=2, **options))
         self.scored: list[int] = []
-        self.beside: list[list[float]] = []
+        self.stretched: list[float] = []
+        self.norms: list[dict[str, float]] = []
         self.clips: list[float | None] = []
 
     def loss(self, x: Any, inference: Any = None) -> Loss:
@@ -255,20 +255,22 @@ class Recorded(Trainer):
 
         return super().loss(x, noted if inference is None else replace(inference, inference=noted))
 
-    def descend(self, *given: Any, beside: Sequence[Any] = (), **options: Any) -> Tensor | None:
-        self.beside.append([float(norm) for norm in beside])
+    def descend(self, *given: Any, stretch: Tensor | float = 1.0, **options: Any) -> dict[str, Tensor]:
+        self.stretched.append(float(stretch))
         self.clips.append(options["clip"])
-        return super().descend(*given, beside=beside, **options)
+        norms = super().descend(*given, stretch=stretch, **options)
+        self.norms.append({name: float(norm) for name, norm in norms.items()})
+        return norms
 
 
-@pytest.mark.parametrize("clip", ["joint", "own", "last"])
+@pytest.mark.parametrize("clip", ["joint", "own", "ratio"])
 def test_inner_steps_score_a_share_of_the_tokens_and_the_outer_step_all(clip: Any) -> None:
     trainer = Recorded(clip=clip, share=0.5)
     trainer.procedure(trainer, trainer.batch(0))
     assert trainer.scored == [10, 10, 20]
 
 
-@pytest.mark.parametrize("clip", ["joint", "own", "last"])
+@pytest.mark.parametrize("clip", ["joint", "own", "ratio"])
 def test_inner_steps_are_clipped_to_a_norm_of_their_own(clip: Any) -> None:
     trainer = Recorded(clip=clip, inner_clip=0.5)
     trainer.procedure(trainer, trainer.batch(0))
@@ -284,36 +286,51 @@ def test_a_step_is_clipped_to_the_norm_that_it_is_given() -> None:
     assert before - model.generation.weight.item() == pytest.approx(0.25, abs=1e-5)
 
 
-def test_the_norm_of_the_last_step_stands_in_for_a_gradient_that_is_not_computed() -> None:
-    trainer = Recorded(clip="last")
+def test_the_ratio_of_the_last_outer_step_stands_in_for_a_gradient_that_is_not_computed() -> None:
+    trainer = Recorded(clip="ratio")
     for _ in range(2):
         trainer.procedure(trainer, trainer.batch(0))
-    norms = trainer.procedure.memory()
 
-    first, second, outer = trainer.beside[0], trainer.beside[3], trainer.beside[5]
-    assert first == []
-    assert second == trainer.beside[4]
-    assert second[0] > 0
-    assert outer == [norms["norm_inference"]]
+    encoder, decoder = trainer.norms[2]["inference"], trainer.norms[2]["generation"]
+    assert [norms.keys() for norms in trainer.norms[:2]] == [{"inference"}] * 2
+    assert encoder > 0
+    ratio = pytest.approx(math.hypot(encoder, decoder) / encoder, rel=1e-6)
+    assert trainer.stretched == [1.0, 1.0, 1.0, ratio, ratio, 1.0]
 
 
-def test_a_norm_that_stands_in_shortens_the_step_as_the_gradient_would() -> None:
+def test_a_stretched_norm_shortens_the_step_as_the_missing_gradient_would() -> None:
     model = Direct()
     sgd = {name: Optimiser("sgd", 1.0) for name in model.players()}
     trainer = Trainer(model, [torch.zeros(1, 1)], [torch.zeros(1, 1)], optimisers=sgd, clip=5.0)
     before = model.inference.weight.item()
-    norm = trainer.descend(Loss(0.5 * model.inference.weight.sum(), {}), "inference", beside=[30.0, torch.tensor(40.0)])
-    assert norm == 0.5
+    ratio = math.hypot(0.5, 50) / 0.5
+    norms = trainer.descend(Loss(0.5 * model.inference.weight.sum(), {}), "inference", stretch=ratio)
+    assert norms == {"inference": 0.5}
     assert before - model.inference.weight.item() == pytest.approx(0.049998, abs=2e-6)  # As in T16.
 
 
-def test_norms_come_back_from_a_checkpoint_to_the_last_digit() -> None:
-    first, second = Recorded(clip="last"), Aggressive(clip="last")
+def test_an_encoder_without_a_gradient_stays_where_it_is() -> None:
+    trainer = Recorded(clip="ratio")
+
+    def sums(player: str) -> Tensor:
+        return torch.stack([parameter.sum() for parameter in trainer.players[player].parameters]).sum()
+
+    trainer.loss = lambda x, inference=None: Loss(sums("generation") + 0 * sums("inference"), {})
+    before = [parameter.clone() for parameter in trainer.players["inference"].parameters]
+    for _ in range(2):
+        trainer.procedure(trainer, trainer.batch(0))
+    assert trainer.norms[2]["inference"] == 0
+    assert all(map(torch.equal, before, trainer.players["inference"].parameters))
+
+
+def test_the_ratio_comes_back_from_a_checkpoint_to_the_last_digit() -> None:
+    first, second = Recorded(clip="ratio"), Aggressive(clip="ratio")
     first.procedure(first, first.batch(0))
     second.recall(json.loads(json.dumps(first.procedure.memory())))
-    norms: Any = first.procedure
-    assert second.norms == {name: float(norm) for name, norm in norms.norms.items()}
-    assert torch.tensor(second.norms["inference"]) == norms.norms["inference"]
+    procedure: Any = first.procedure
+    assert second.stretch == float(procedure.stretch) > 1
+    assert torch.tensor(second.stretch) == procedure.stretch
+    assert "stretch" not in Aggressive().memory()
 
 
 def test_a_share_of_the_tokens_estimates_the_sum_over_all_without_bias() -> None:

@@ -196,7 +196,7 @@ class Aggressive(Section):
     limit: Count = 99
     ties: Literal["stop", "continue"] = "stop"
     budget: Count | None = None
-    clip: Literal["joint", "own", "last"] = "joint"
+    clip: Literal["joint", "own", "ratio"] = "joint"
     until: Until = Until()
     inner_clip: Positive | None = None
     share: Annotated[float, Field(gt=0, le=1)] = 1.0

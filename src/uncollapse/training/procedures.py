@@ -19,6 +19,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+import torch
 from torch import Tensor
 
 from uncollapse.bound import Batch, size, symbols
@@ -117,15 +118,15 @@ class Aggressive:
     released text.py (default 10); the paper ends the loop where the bound "stays the same or decreases", the code
     only where it decreases (`ties`; default as the paper). The code clips the joint gradient norm of encoder and
     decoder even where only one of them steps (`clip="joint"`, the default); "own" clips a player by its own norm
-    and does not compute the other's gradient at all; "last" does not either, and counts instead the norm that the
-    other's gradient had when it last stepped (nothing before that).
+    and does not compute the other's gradient at all; "ratio" does not either in inner steps, and takes for the joint
+    norm the encoder's times the ratio of the two when the decoder last stepped (1 before it first did).
 
     Arguments:
         window: Inner steps between two looks at the loss.
         limit: The most inner steps before one outer step; 99 in the code.
         ties: Whether an equal window ends the loop ("stop") or not ("continue").
         budget: Exactly this many inner steps instead of the rule (Table 4); None for the rule.
-        clip: Over whom the gradient norm is taken: "joint", "own" or "last".
+        clip: Over whom the gradient norm is taken: "joint", "own" or "ratio".
         until: When aggressive training ends.
         inner_clip: The largest gradient norm of an inner step; that of all steps where it is None.
         share: Which share of a batch's symbols an inner step scores, drawn at random, without bias.
@@ -135,14 +136,14 @@ class Aggressive:
     limit: int = 99
     ties: Literal["stop", "continue"] = "stop"
     budget: int | None = None
-    clip: Literal["joint", "own", "last"] = "joint"
+    clip: Literal["joint", "own", "ratio"] = "joint"
     until: UntilInformationDrops = field(default_factory=UntilInformationDrops)
     inner_clip: float | None = None
     share: float = 1.0
 
     active: bool = field(default=True, init=False)
     reference: float | None = field(default=None, init=False)
-    norms: dict[str, Tensor | float] = field(default_factory=dict, init=False)
+    stretch: Tensor | float = field(default=1.0, init=False)
 
     def __call__(self, trainer: Trainer, x: Batch) -> Loss:
         if self.until.max_steps is not None and trainer.step >= self.until.max_steps:
@@ -154,16 +155,16 @@ class Aggressive:
 
     def _descend(self, trainer: Trainer, x: Batch, player: str, inference: Inference | None = None) -> Loss:
         largest = self.inner_clip if player == "inference" else None
-        if self.clip == "joint":
-            loss = trainer.loss(x, inference)
-            trainer.descend(loss, player, norm_over=tuple(trainer.players), clip=largest)
+        if self.clip == "own" or (self.clip == "ratio" and player == "inference"):
+            with trainer.awake(player):
+                loss = trainer.loss(x, inference)
+                trainer.descend(loss, player, stretch=self.stretch, clip=largest)
             return loss
-        others = [norm for name, norm in self.norms.items() if name != player]
-        with trainer.awake(player):
-            loss = trainer.loss(x, inference)
-            norm = trainer.descend(loss, player, beside=others, clip=largest)
-        if self.clip == "last" and norm is not None:
-            self.norms[player] = norm
+        loss = trainer.loss(x, inference)
+        norms = trainer.descend(loss, player, norm_over=tuple(trainer.players), clip=largest)
+        if self.clip == "ratio" and norms:
+            # Not by zero: without any gradient for the encoder, nothing it does is worth a step.
+            self.stretch = torch.stack([*norms.values()]).norm() / norms["inference"].clamp(min=1e-12)
         return loss
 
     def _catch_up(self, trainer: Trainer, x: Batch) -> None:
@@ -191,9 +192,9 @@ class Aggressive:
             self.active = not ended
 
     def memory(self) -> dict[str, Any]:
-        norms = {f"norm_{player}": float(norm) for player, norm in self.norms.items()}
-        return {"active": self.active, "reference": self.reference, **norms}
+        stretch = {"stretch": float(self.stretch)} if self.clip == "ratio" else {}
+        return {"active": self.active, "reference": self.reference, **stretch}
 
     def recall(self, memory: dict[str, Any]) -> None:
         self.active, self.reference = memory["active"], memory["reference"]
-        self.norms = {k.removeprefix("norm_"): norm for k, norm in memory.items() if k.startswith("norm_")}
+        self.stretch = memory.get("stretch", 1.0)

@@ -161,34 +161,35 @@ class Trainer:
         loss: Loss,
         *players: str,
         norm_over: Sequence[str] | None = None,
-        beside: Sequence[Tensor | float] = (),
+        stretch: Tensor | float = 1.0,
         clip: float | None = None,
-    ) -> Tensor | None:
-        """One step of some players down a loss; gives the norm of their gradients, None where nothing is clipped.
+    ) -> dict[str, Tensor]:
+        """One step of some players down a loss; gives the norm of each one's gradient, nothing where none is clipped.
 
         Arguments:
             loss: What to descend.
             players: Who steps.
             norm_over: Over whose gradients the norm that is clipped is taken; those who step by default.
-            beside: Norms of gradients that are not computed, to be counted in what is clipped.
+            stretch: What that norm is multiplied by, to stand for one of more gradients than were computed.
             clip: The largest norm; the trainer's by default.
         """
         loss.total.backward()
-        norm, norm_over, clip = None, norm_over or players, self.clip if clip is None else clip
+        norm_over, clip = norm_over or players, self.clip if clip is None else clip
+        norms: dict[str, Tensor] = {}
+        total = None
         if not self.sharded:  # Else the backward pass has summed them.
             self.processes.sum_gradients(self._parameters(tuple(dict.fromkeys((*players, *norm_over)))))
         if clip is not None:
-            norm = sharding.whole(get_total_norm(self._gradients(norm_over)))
-            others = [torch.as_tensor(other).to(norm) for other in beside]
-            total = torch.stack([norm, *others]).norm() if others else norm
+            norms = self._norms(norm_over)
+            total = torch.stack([*norms.values()]).norm() * stretch
             clip_grads_with_norm_(self._parameters(players), clip, total)
         for name in players:
             self.players[name].step()
         for player in self.players.values():
             player.forget_gradients()
         self.window.count(DESCENTS, 1)
-        self.window.note(self.step + 1, players, loss, norm)
-        return norm
+        self.window.note(self.step + 1, players, loss, total)
+        return norms
 
     @contextmanager
     def computing(self, share: Share) -> Iterator[None]:
@@ -203,8 +204,10 @@ class Trainer:
     def _parameters(self, players: Sequence[str]) -> list[Tensor]:
         return [parameter for name in players for parameter in self.players[name].parameters]
 
-    def _gradients(self, players: Sequence[str]) -> list[Tensor]:
-        return [p.grad for p in self._parameters(players) if p.grad is not None]
+    def _norms(self, players: Sequence[str]) -> dict[str, Tensor]:
+        zero = torch.zeros((), device=self.device)
+        gradients = {name: [p.grad for p in self.players[name].parameters if p.grad is not None] for name in players}
+        return {name: sharding.whole(get_total_norm(g)) if g else zero for name, g in gradients.items()}
 
     # The loop.
 
