@@ -73,6 +73,10 @@ def test_a_value_set_differently_names_both_remedies_and_the_path(one: dict[str,
         ("anneal+slow-anneal", "training.dials.objective.weights.rate.start"),
         ("beta+slow-anneal", "training.dials.objective.weights.rate.kind"),
         ("aggressive+aggressive-budget", "training.procedure.budget"),
+        ("aggressive+aggressive-start", "training.procedure.clip"),
+        ("aggressive-budget+aggressive-start", "training.procedure.budget"),
+        ("aggressive-start+anneal", "training.dials.objective.weights.rate.start"),
+        ("aggressive-start+beta", "training.dials.objective.weights.rate.kind"),
     ],
 )
 def test_remedies_that_cannot_both_be_clash(names: str, path: str) -> None:
@@ -89,6 +93,10 @@ def test_all_other_pairs_combine() -> None:
         ("anneal", "slow-anneal"),
         ("beta", "slow-anneal"),
         ("aggressive", "aggressive-budget"),
+        ("aggressive", "aggressive-start"),
+        ("aggressive-budget", "aggressive-start"),
+        ("aggressive-start", "anneal"),
+        ("aggressive-start", "beta"),
     }
     for pair in itertools.combinations(sorted(remedies()), 2):
         if pair not in clashing:

@@ -86,6 +86,21 @@ def test_the_others_stop_on_the_whole_split_with_a_minimum_and_a_cap(recipe: str
     assert until.max_epochs == (3 if recipe == "demo" else 10)
 
 
+@pytest.mark.parametrize("recipe", ["snli-small", "he2019-synthetic"])
+def test_the_aggressive_start_is_the_measured_one(recipe: str) -> None:
+    parts = [spec_of(recipe, remedy).training for remedy in ("aggressive-start", "aggressive", "slow-anneal", "plain")]
+    start, aggressive, slow, plain = (part.model_dump() for part in parts)
+
+    assert (
+        start["optimisers"]["inference"] | {"kind": "adam", "learning_rate": 1e-3} == start["optimisers"]["inference"]
+    )
+    assert start["optimisers"]["generation"] == plain["optimisers"]["generation"]
+    assert start["dials"] == slow["dials"]
+    said = {"clip": "own", "ties": "stop", "until": start["procedure"]["until"]}
+    assert start["procedure"] == aggressive["procedure"] | said
+    assert start["procedure"]["until"]["max_steps"] == 20
+
+
 def test_the_sizes_of_the_text_experiments_are_the_published_ones() -> None:
     assert sizes(spec_of("he2019-text"), 19_997) == [16_603_648, 37_178_880]
 
