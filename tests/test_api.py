@@ -14,8 +14,8 @@ from torch.distributions import Distribution, Independent, Normal
 from torch.utils.data import DataLoader, TensorDataset
 
 import uncollapse as uc
+from test_execute import replaced
 from uncollapse.experiment import run
-from uncollapse.training.listeners import Moment
 
 
 class Decoder(nn.Linear):
@@ -169,15 +169,8 @@ def test_a_folder_changes_no_weight_where_a_dataset_draws(tmp_path: Path) -> Non
 
 def test_a_training_leaves_a_new_run_in_its_removed_folder_alone(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-
-    def replace(moment: Moment) -> None:
-        if moment.kind == "step" and moment.step == 1:
-            shutil.rmtree(folder)
-            with run.locked(folder):
-                (folder / run.METRICS).write_text("another run's\n")
-
     with pytest.raises(uc.InputError, match="was removed while this run trained in it"):
-        uc.fit(network(), items(), items(32), out=folder, progress=False, listeners=[replace])
+        uc.fit(network(), items(), items(32), out=folder, progress=False, listeners=[replaced(folder)])
     assert (folder / run.METRICS).read_text() == "another run's\n"
 
 

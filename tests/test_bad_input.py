@@ -308,6 +308,12 @@ RUNS = [
         ("environment.json`", "cannot", "Restore"),
         put("run/environment.json", "{"),
     ),
+    Case(
+        "a folder for an environment",
+        "evaluate @/run",
+        ("environment.json` cannot be read: it is no file. Restore",),
+        lambda at: (gone("run/environment.json")(at), folder("run/environment.json")(at)),
+    ),
     Case("nameless", "evaluate @/run", ("environment.json`", "damaged", "Restore"), put("run/environment.json", "{}")),
     Case(
         "nameless to go on with",

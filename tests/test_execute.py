@@ -15,7 +15,7 @@ from uncollapse.errors import InputError
 from uncollapse.experiment import execute, run
 from uncollapse.experiment.api import load
 from uncollapse.experiment.spec import Spec
-from uncollapse.training.listeners import Moment
+from uncollapse.training.listeners import Listener, Moment
 
 
 def spec_of(text: Path) -> Spec:
@@ -55,17 +55,22 @@ def test_a_folder_that_another_training_holds_is_refused(trained: Path, text: Pa
         execute.train(spec_of(text), trained, {})
 
 
-def test_a_training_leaves_a_new_run_in_its_removed_folder_alone(text: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "run"
+def replaced(folder: Path) -> Listener:
+    """Replaces the folder of a run by another one's after its first step."""
 
-    def replace(moment: Moment) -> None:
+    def listen(moment: Moment) -> None:
         if moment.kind == "step" and moment.step == 1:
             shutil.rmtree(folder)
             with run.locked(folder):
                 (folder / run.METRICS).write_text("another run's\n")
 
+    return listen
+
+
+def test_a_training_leaves_a_new_run_in_its_removed_folder_alone(text: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
     with pytest.raises(InputError, match="was removed while this run trained in it"):
-        execute.train(spec_of(text), folder, {}, [replace])
+        execute.train(spec_of(text), folder, {}, [replaced(folder)])
     assert {path.name for path in folder.iterdir()} == {run.LOCK, run.METRICS}
     assert (folder / run.METRICS).read_text() == "another run's\n"
 

@@ -99,7 +99,7 @@ def fit(
         model,
         *sources,
         seed=seed,
-        checkpoints=Checkpoints(folder and folder / "checkpoints", named),
+        checkpoints=Checkpoints(folder and folder / run.CHECKPOINTS, named),
         listeners=heard if processes.leads else [],
         checkpoint_seconds=checkpoint_seconds,
         **hardware.settings(),
@@ -172,7 +172,7 @@ def load(path: str | Path, model: nn.Module | None = None) -> Trained:
     words, longest = None, MAX_LENGTH
     if model is None and spec.model is None:
         raise InputError(f"the run `{path}` is of someone's own network: call `load(path, model=...)` with it.")
-    best = newest_best(path / "checkpoints", run.read_environment(path)["identity"])
+    best = newest_best(path / run.CHECKPOINTS, run.read_environment(path)["identity"])
     if best is None:
         raise InputError(f"the run `{path}` has no checkpoint yet: let it train for an epoch.")
     if model is None:

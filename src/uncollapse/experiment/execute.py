@@ -70,7 +70,7 @@ def train(
         batches(spec, corpus, "train"),
         valid,
         seed=spec.seed,
-        checkpoints=Checkpoints(out / "checkpoints", named),
+        checkpoints=Checkpoints(out / run.CHECKPOINTS, named),
         listeners=heard,
         checkpoint_seconds=checkpoint_seconds,
         **hardware.settings(),

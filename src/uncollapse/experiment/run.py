@@ -29,7 +29,7 @@ from uncollapse.errors import InputError
 from uncollapse.training.listeners import Moment
 
 SPEC, ENVIRONMENT, VOCABULARY, METRICS = "spec.yaml", "environment.json", "vocabulary.json", "metrics.jsonl"
-LOCK = "lock"
+CHECKPOINTS, LOCK = "checkpoints", "lock"
 #: What a process that is killed while it makes a run's folder may leave in it.
 _BEGUN = {LOCK, SPEC, "spec.partial", "environment.partial"}
 
@@ -153,7 +153,7 @@ def _check(path: Path) -> None:
         raise InputError(f"`{path}` is a file: give a folder for the run.")
     if not path.is_dir() or (path / ENVIRONMENT).is_file():
         return
-    if (path / "checkpoints").is_dir() and (path / SPEC).is_file():
+    if (path / CHECKPOINTS).is_dir() and (path / SPEC).is_file():
         raise InputError(
             f"`{path}` holds a run without its {ENVIRONMENT}, which names it: restore that, or give another folder."
         )
@@ -221,7 +221,7 @@ def read_json(path: Path) -> Any:
     """
     try:
         if path.exists() and not path.is_file():
-            raise InputError(f"`{path}` cannot be read: it is no file.")
+            raise OSError("it is no file")
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"`{path}` cannot be read: {error}. Restore it, or train again in another folder.") from None

@@ -163,7 +163,7 @@ class Aggressive:
         loss = trainer.loss(x, inference)
         norms = trainer.descend(loss, player, norm_over=tuple(trainer.players), clip=largest)
         if self.clip == "ratio" and norms:
-            # Not by zero: without any gradient for the encoder, nothing it does is worth a step.
+            # Where the encoder's gradient is zero, an infinite ratio would make the next step's NaN.
             self.stretch = torch.stack([*norms.values()]).norm() / norms["inference"].clamp(min=1e-12)
         return loss
 
