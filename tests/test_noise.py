@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli, Independent, Normal
 from torch.nn import functional as F
 
+from uncollapse.bound import items
+from uncollapse.data.sequences import as_text
 from uncollapse.noise import WholeBatchNoise
 from uncollapse.processes import Processes
 
@@ -65,3 +67,32 @@ def test_the_shares_of_a_batch_are_the_batch(total: int, size: int) -> None:
     counted = torch.cat([torch.arange(total)[share.items] for share in shares if share.weight])
     assert counted.equal(torch.arange(total))
     assert all(len(x[share.items]) for share in shares)
+
+
+def test_attention_without_dropout_computes_on_a_share_as_on_its_own(device: torch.device) -> None:
+    """Its mask is as long as the share, and is none of the items'."""
+    layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True).to(device).requires_grad_(False)
+    x, mask = torch.randn(10, 5, 8, device=device), nn.Transformer.generate_square_subsequent_mask(5, device=device)
+    with WholeBatchNoise(slice(5, 10), 10):
+        part = layer(x[5:], src_mask=mask)
+    torch.testing.assert_close(part, layer(x, src_mask=mask)[5:])
+
+
+def test_a_recurrent_kernel_of_a_gpu_computes_on_a_share_as_it_is() -> None:
+    x, h = torch.empty(3, 5, 4, device="meta"), torch.empty(1, 3, 6, device="meta")
+    weights = [torch.empty(size, device="meta") for size in ((24, 4), (24, 6), (24,), (24,))]
+    with WholeBatchNoise(slice(0, 3), 6):
+        found = torch.ops.aten._cudnn_rnn(x, weights, 4, None, h, h, 2, 6, 0, 1, True, 0.0, True, False, [], None)
+    assert found[0].shape == (3, 5, 6)
+
+
+def test_what_is_drawn_after_a_choice_of_tokens_is_the_same_in_all_processes() -> None:
+    text = as_text([[1, 5, 6, 7, 8, 2], [1, 5, 2], [1, 2], [1, 7, 7, 2]])
+    after = []
+    for rank in range(2):
+        share = Processes(rank, 2).share(4)
+        torch.manual_seed(1)
+        with WholeBatchNoise(share.items, share.total):
+            items(text, share.items).thinned(0.5)
+        after.append(torch.rand(()))
+    assert after[0] == after[1]

@@ -11,13 +11,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 
+#: In the names of operations that compute, and of which torch says that they may draw too.
+_FUSED = ("attention", "_rnn", "lstm", "_sdp_")
+
+
 class WholeBatchNoise(TorchDispatchMode):
     """Within it, random numbers are drawn for the whole batch and those of some of its items are kept.
 
     So several processes, all seeded alike, see the dropout masks and latent draws that one process sees, whatever
     the network. The items are taken to be the first dimension that is as long as the share; what has none such (a
     mask that all items share) is drawn as it is, the same in all processes. Where another dimension comes first and
-    happens to be as long, the numbers are as random, but not those of one process.
+    happens to be as long, the numbers are as random, but not those of one process. Nor are those that a fused kernel
+    (attention, a recurrent layer on a GPU) draws by itself: it computes on its items as if they were alone.
 
     Arguments:
         items: Which of the batch's items are here.
@@ -30,7 +35,7 @@ class WholeBatchNoise(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if torch.Tag.nondeterministic_seeded not in func.tags:
+        if torch.Tag.nondeterministic_seeded not in func.tags or any(part in func.name() for part in _FUSED):
             return func(*args, **kwargs)
         dim = next((d for value in args if (d := self._dim(value)) is not None), None)
         if dim is None:

@@ -41,11 +41,13 @@ class Text(NamedTuple):
 
         They are drawn without replacement, so that a weighted sum over them estimates that over all without bias.
         """
-        places = (self.target != PAD).flatten().nonzero().squeeze(1)
-        order = torch.randperm(len(places), device=places.device)
-        kept = places[order[: max(1, round(share * len(places)))]]
-        mask = torch.zeros_like(self.target, dtype=torch.bool).flatten().index_fill(0, kept, True)
-        return Thinned(self.tokens, mask.view_as(self.target)), len(places) / len(kept)
+        real = (self.target != PAD).flatten()
+        # A number for each place, padding too: how many are drawn must not depend on whose items these are.
+        order = torch.rand(self.target.shape, device=real.device).flatten().masked_fill(~real, 2.0)
+        places = int(real.sum())
+        kept = max(1, round(share * places))
+        mask = torch.zeros_like(real).index_fill(0, order.topk(kept, largest=False).indices, True)
+        return Thinned(self.tokens, mask.view_as(self.target)), places / kept
 
 
 class Thinned(NamedTuple):

@@ -47,10 +47,9 @@ class Tokens(Distribution):
         batch = torch.broadcast_shapes(self.batch_shape, value.shape[:-1])
         hidden = self.hidden.expand(*batch, *self.hidden.shape[-2:]).flatten(0, -2)
         target = value.expand(*batch, -1).flatten()
-        counts = target != PAD
-        if counts.all():
+        positions = (target != PAD).nonzero().squeeze(1)
+        if len(positions) == len(target):
             return scores(hidden, self.weight, target).view(*batch, -1).sum(-1)
-        positions = counts.nonzero().squeeze(1)
         found = scores(hidden[positions], self.weight, target[positions])
         return found.new_zeros(len(target)).index_copy(0, positions, found).view(*batch, -1).sum(-1)
 
