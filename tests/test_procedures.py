@@ -309,6 +309,23 @@ def test_a_stretched_norm_shortens_the_step_as_the_missing_gradient_would() -> N
     assert before - model.inference.weight.item() == pytest.approx(0.049998, abs=2e-6)  # As in T16.
 
 
+def test_the_ratio_is_taken_where_nothing_but_inner_steps_is_clipped() -> None:
+    trainer = Recorded(clip="ratio", inner_clip=0.5)
+    trainer.clip = None
+    before = weights(trainer, "generation")
+    for _ in range(2):
+        trainer.procedure(trainer, trainer.batch(0))
+    assert trainer.stretched[3] > 1
+    gradient = trainer.norms[2]["generation"]
+    assert gradient > 0
+    assert trainer.clips == [0.5, 0.5, math.inf] * 2
+    assert not torch.equal(before, weights(trainer, "generation"))
+
+
+def weights(trainer: Trainer, player: str) -> Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in trainer.players[player].parameters])
+
+
 def test_an_encoder_without_a_gradient_stays_where_it_is() -> None:
     trainer = Recorded(clip="ratio")
 

@@ -17,10 +17,11 @@ from torch.distributions import Distribution, Independent, Normal
 import uncollapse as uc
 from ranks import together
 from test_device import LINES, model
+from test_trainer import Stochastic, data
 from uncollapse.data.text import Corpus, corpus_from_lines
 from uncollapse.metrics.rows import Rows
 from uncollapse.processes import ALONE, Processes
-from uncollapse.training import state
+from uncollapse.training import finite, state
 from uncollapse.training.checkpoints import Checkpoints
 from uncollapse.training.listeners import Moment
 from uncollapse.training.plateau import Plateau
@@ -249,6 +250,62 @@ def test_nobody_waits_for_a_process_that_failed(rank: int) -> None:
 
 def failing(processes: Processes, rank: int) -> None:
     run(processes, "rule", kill=3 if processes.rank == rank else 0)
+
+
+class OutOfMemory(nn.Linear):
+    """Fails at its third batch."""
+
+    batches = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.batches += 1
+        if self.batches == 3:
+            raise RuntimeError("out of memory")
+        return super().forward(x)
+
+
+def test_an_error_within_a_player_in_pieces_is_told_as_it_is() -> None:
+    first, second = together(breaking)
+    assert isinstance(first, uc.TrainingError)
+    assert "another process of this training has ended" in str(first)
+    assert str(second) == "out of memory"
+
+
+def breaking(processes: Processes) -> None:
+    encoder = (nn.Linear, OutOfMemory)[processes.rank](4, 4)
+    vae = uc.VAE(uc.Posterior(encoder, uc.gaussian, (2, 2)), Stochastic(2, 4), uc.StandardNormal(2))
+    Trainer(vae, data(), data(), processes=processes, sharded=True).fit()
+
+
+def test_a_weight_that_one_process_alone_sees_to_be_bad_stops_all() -> None:
+    ended = together(spoilt)
+    assert len({str(error) for error in ended}) == 1
+    assert all(isinstance(error, uc.TrainingError) for error in ended)
+    assert "the parameter `encoder.net.bias` became nan by step 5" in str(ended[0])
+
+
+def spoilt(processes: Processes) -> None:
+    vae = uc.VAE(uc.Posterior(nn.Linear(4, 4), uc.gaussian, (2, 2)), Stochastic(2, 4), uc.StandardNormal(2))
+    run = Trainer(vae, data(), data(), processes=processes, sharded=True)
+    run.step = 5
+    bias: Any = vae.encoder.net.bias
+    if processes.rank == 1:
+        bias.detach().to_local().fill_(float("nan"))
+    finite.check(run)
+
+
+def test_a_parameter_that_nobody_used_has_no_gradient_and_adam_lets_it_rest() -> None:
+    for found in together(unused):
+        assert found == [None, [1.0, 1.0], [2.0]]
+
+
+def unused(processes: Processes) -> list[Any]:
+    nobodys, one, both = (nn.Parameter(torch.zeros(size)) for size in (3, 2, 1))
+    if processes.rank == 1:
+        one.grad = torch.ones(2)
+    both.grad = torch.ones(1)
+    processes.sum_gradients([nobodys, one, both])
+    return [None if p.grad is None else p.grad.tolist() for p in (nobodys, one, both)]
 
 
 def test_an_error_of_the_first_process_is_everybodys() -> None:

@@ -334,7 +334,7 @@ def test_a_checkpoint_of_an_earlier_version_says_what_to_do(tmp_path: Path, monk
     monkeypatch.setattr(checkpoints, "SCHEMA", 1)
     checkpoints.write(tmp_path / "last-00000001.safetensors", checkpoints.Snapshot({}, {}))
     monkeypatch.undo()
-    with pytest.raises(uc.InputError, match="of version 1, and this uncollapse reads version 3: use the uncollapse"):
+    with pytest.raises(uc.InputError, match="of version 1, and this uncollapse reads version 4: use the uncollapse"):
         read(tmp_path / "last-00000001.safetensors")
 
 

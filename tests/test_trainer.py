@@ -112,6 +112,32 @@ def test_an_event_happens_once_however_a_run_is_stopped(tmp_path: Path, when: An
     assert not torch.equal(weights(whole), weights(without))
 
 
+def _weigh(run: Trainer) -> None:
+    run.objective.weights["distortion"] = 0.2
+
+
+def _clip(run: Trainer) -> None:
+    run.clip = 0.01
+
+
+def _slow_down(run: Trainer) -> None:
+    for player in run.players.values():
+        for group in player.steps.param_groups:  # pyright: ignore[reportOptionalMemberAccess]
+            group["lr"] = 1e-5
+
+
+@pytest.mark.parametrize("do", [_weigh, _clip, _slow_down])
+def test_the_numbers_that_an_event_changes_stay_changed_when_a_run_goes_on(tmp_path: Path, do: Any) -> None:
+    events = [Event("step", 3, do)]
+    whole = trainer(None, Joint(), events=events)
+    whole.fit()
+    with pytest.raises(Killed):
+        trainer(tmp_path, Joint(), kill_at(8), events=events).fit()
+    again = trainer(tmp_path, Joint(), events=events)
+    again.fit()
+    assert torch.equal(weights(whole), weights(again))
+
+
 def test_a_finished_run_started_again_trains_no_more(tmp_path: Path) -> None:
     trainer(tmp_path, Joint()).fit()
     steps: list[int] = []
@@ -204,6 +230,59 @@ def test_a_bad_state_never_replaces_a_good_checkpoint(tmp_path: Path) -> None:
 def test_an_optimiser_for_nobody_is_refused() -> None:
     with pytest.raises(uc.InputError, match="unknown player `encoder`"):
         Trainer(small(), data(), data(), optimisers={"encoder": Optimiser()})
+
+
+def test_a_parameter_of_two_players_is_refused() -> None:
+    model = small()
+    model.decoder.weight = model.encoder.net.weight
+    with pytest.raises(uc.InputError, match=r"`encoder.net.weight` is of the players `inference` and `generation`"):
+        Trainer(model, data(), data())
+
+
+class Forgetful(uc.VAE):
+    """Whose prior is of nobody."""
+
+    def players(self) -> dict[str, nn.Module]:
+        return {"inference": self.encoder, "generation": self.decoder}
+
+
+def test_a_parameter_that_nobody_would_train_is_refused_unless_it_is_frozen() -> None:
+    prior = nn.Linear(1, 1)
+    model = Forgetful(small().encoder, Stochastic(2, 4), prior)
+    with pytest.raises(uc.InputError, match=r"`generation.prior.weight` would not be trained.*`requires_grad_\("):
+        Trainer(model, data(), data())
+    prior.requires_grad_(False)
+    Trainer(model, data(), data())
+
+
+def test_what_is_told_of_an_epoch_is_told_before_its_decay_goes_back_to_the_best(tmp_path: Path) -> None:
+    found: list[tuple[float, float]] = []
+
+    def look(moment: Moment) -> None:
+        if moment.kind == "epoch":
+            found.append((moment.values["neg_elbo"]["value"], run.validate().neg_elbo.value))  # pyright: ignore
+
+    run = trainer(None, Joint(), look, plateau=Plateau(patience=1, not_before=0, limit=9), max_epochs=8, kind="sgd")
+    for player in run.players.values():
+        player.optimiser = Optimiser("sgd", 0.3)
+        player.renew(1.0)
+    run.fit()
+    assert run.scale < 1  # It decayed.
+    assert all(said == now for said, now in found)
+
+
+def test_files_of_others_beside_the_checkpoints_stay(tmp_path: Path) -> None:
+    theirs = ["model-00001-of-00002.safetensors", "download-7.partial", "last-good.safetensors", "best-one.safetensors"]
+    for name in theirs:
+        (tmp_path / name).write_bytes(b"theirs")
+    (tmp_path / "last-00000003.partial").write_bytes(b"of a kill")
+    trainer(tmp_path, Joint(), max_epochs=1).fit()
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *theirs,
+        "best-00000012.safetensors",
+        "last-00000011.safetensors",
+        "last-00000012.safetensors",
+    }
 
 
 def test_a_damaged_checkpoint_is_refused_by_name(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
-
 #: In the names of operations that compute, and of which torch says that they may draw too.
 _FUSED = ("attention", "_rnn", "lstm", "_sdp_")
 

@@ -81,16 +81,20 @@ class Processes:
         """Replaces the gradients of some parameters by their sums over all processes.
 
         In one message and for all of the parameters, also those without a gradient here, so that no process waits
-        for another that has one.
+        for another that has one. A parameter that has none in any has none afterwards.
         """
         if self.size == 1:
             return
         mine = [p for p in parameters if p.requires_grad]
+        present = mine[0].new_tensor([p.grad is not None for p in mine])
         with _heard():
-            flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in mine])
+            flat = torch.cat([present, *((torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in mine)])
             dist.all_reduce(flat)
-        for parameter, summed in zip(mine, flat.split([p.numel() for p in mine]), strict=True):
-            parameter.grad = summed.view_as(parameter)
+        present, *sums = flat.split([len(mine), *(p.numel() for p in mine)])
+        for i, (parameter, summed) in enumerate(zip(mine, sums, strict=True)):
+            # Who has a gradient need not wait for the device to say that somebody has one.
+            if parameter.grad is not None or present[i] > 0:
+                parameter.grad = summed.view_as(parameter)
 
     def align(self, tensors: Iterable[Tensor]) -> None:
         """Overwrites tensors with those of the first process."""
@@ -161,7 +165,17 @@ def _heard() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise TrainingError(
-            "another process of this training has ended or does not answer: look for what it said. The same command "
-            f"goes on from the last checkpoint. ({str(error).splitlines()[0]})"
-        ) from error
+        raise _gone(error) from error
+
+
+def gone(error: Exception) -> TrainingError | None:
+    """What to say of an error that came from exchanging something with a process that is gone; None for others."""
+    of_torch = isinstance(error, dist.DistError) or (type(error) is RuntimeError and "/gloo/" in str(error))
+    return _gone(error) if of_torch else None
+
+
+def _gone(error: Exception) -> TrainingError:
+    return TrainingError(
+        "another process of this training has ended or does not answer: look for what it said. The same command "
+        f"goes on from the last checkpoint. ({str(error).splitlines()[0]})"
+    )

@@ -9,6 +9,7 @@ that a kill at any moment leaves a pair that fits.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +19,9 @@ from torch import Tensor
 from uncollapse import files
 from uncollapse.errors import InputError
 
-SCHEMA = 3
+SCHEMA = 4
+#: What a file of ours is called, and what a kill leaves of it; others in the folder are somebody else's.
+_OURS = re.compile(r"(last|best)-\d{8,}\.(safetensors|partial)")
 
 
 class Snapshot(NamedTuple):
@@ -121,8 +124,8 @@ class Checkpoints:
         before = [pair for pair in self._kept if pair[0] != name]
         self._kept = [*before[-1:], (name, self._best_name)]
         needed = {name for pair in self._kept for name in pair}
-        for old in [*self.folder.glob("*-*.safetensors"), *self.folder.glob("*-*.partial")]:
-            if old.name not in needed:
+        for old in self.folder.iterdir():
+            if _OURS.fullmatch(old.name) and old.name not in needed:
                 old.unlink()
 
     def latest(self) -> Path | None:
@@ -157,13 +160,14 @@ class Checkpoints:
 
     def newest_first(self) -> list[Path]:
         """Every `last` in the folder, good or not."""
-        return sorted(self.folder.glob("last-*.safetensors"), reverse=True) if self.folder else []
+        found = self.folder.glob("last-*.safetensors") if self.folder else []
+        return sorted((path for path in found if _OURS.fullmatch(path.name)), reverse=True)
 
     def choose(self, path: Path) -> Snapshot:
         """Goes on from one `last`."""
         snapshot = self._read(path)
         best = snapshot.state.get("best_file")
-        if best is not None and not (isinstance(best, str) and best.startswith("best-")):
+        if best is not None and not (isinstance(best, str) and _OURS.fullmatch(best)):
             raise InputError(f"`{path}` is damaged: it names no `best`.")
         self._best_name = best
         self._kept = [(path.name, self._best_name)]

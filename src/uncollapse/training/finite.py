@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from uncollapse.bound import Batch, Source
 from uncollapse.errors import TrainingError
+from uncollapse.processes import gone
+from uncollapse.training import sharding
 from uncollapse.training.window import Descent
 
 if TYPE_CHECKING:
@@ -27,8 +29,15 @@ def check(trainer: Trainer) -> None:
     Raises:
         TrainingError: where a term, a gradient or a parameter is not finite.
     """
-    if (said := first_bad(trainer.window.trail)) or (said := bad_parameter(trainer.model, trainer.step)):
+    ours = _bad(trainer)
+    # Where each process has a part of the parameters, one may see what the others do not.
+    found = trainer.processes.gather(ours) if trainer.sharded else [ours]
+    if said := next(filter(None, found), None):
         raise _stopped(trainer, said, "training")
+
+
+def _bad(trainer: Trainer) -> str | None:
+    return first_bad(trainer.window.trail) or bad_parameter(trainer.model, trainer.step)
 
 
 @contextmanager
@@ -37,10 +46,10 @@ def watched(trainer: Trainer, split: Split) -> Iterator[None]:
     try:
         yield
     except (ValueError, RuntimeError) as error:
-        try:
-            check(trainer)
-        except TrainingError as stopped:
-            raise stopped from error
+        if said := _bad(trainer):  # By this process alone: the others may have met no error.
+            raise _stopped(trainer, said, "training") from error
+        if ended := gone(error):  # In what FSDP exchanges by itself.
+            raise ended from error
         if said := refused(error, trainer.step):
             raise _stopped(trainer, said, split) from error
         raise
@@ -95,8 +104,8 @@ def _inner(trail: list[Descent], number: int) -> str:
 
 
 def bad_parameter(model: nn.Module, step: int) -> str | None:
-    """The first parameter that is not finite, in words; None where all are."""
-    parameters = {name: p.detach() for name, p in model.named_parameters()}
+    """The first parameter that is not finite here, in words; None where all are."""
+    parameters = {name: sharding.here(p.detach()) for name, p in model.named_parameters()}
     if not parameters or torch.stack([p.isfinite().all() for p in parameters.values()]).all():
         return None
     name, value = next((name, p) for name, p in parameters.items() if not p.isfinite().all())
@@ -139,7 +148,7 @@ def _stopped(trainer: Trainer, said: str, split: Split) -> TrainingError:
         return TrainingError(
             f"{said}: {split} batch {batch} holds a number that is not finite. Mend or drop it. {_kept(trainer)}"
         )
-    rates = ", ".join(f"{name} {p.optimiser.learning_rate * trainer.scale:g}" for name, p in trainer.players.items())
+    rates = ", ".join(f"{name} {p.learning_rate:g}" for name, p in trainer.players.items())
     clip = "clip the gradient" if trainer.clip is None else f"clip the gradient below {trainer.clip:g}"
     return TrainingError(
         f"{said}: lower the learning rate ({rates}), {clip}, anneal the rate's weight, or look for an item unlike "

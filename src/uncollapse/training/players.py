@@ -53,11 +53,18 @@ class Player:
         state = self.steps.state_dict()["state"] if self.steps else {}
         return {f"{i}/{k}": whole(v) for i, memory in state.items() for k, v in memory.items() if v is not None}
 
-    def recall(self, memory: dict[str, Tensor], scale: float) -> None:
-        """A fresh optimiser at this scale of the learning rate, with the tensors that `memory` gave."""
-        self.renew(scale)
+    @property
+    def learning_rate(self) -> float:
+        """The step size at present."""
+        return self.steps.param_groups[0]["lr"] if self.steps else 0.0
+
+    def recall(self, memory: dict[str, Tensor], learning_rate: float) -> None:
+        """A fresh optimiser at this learning rate, with the tensors that `memory` gave."""
+        self.renew(1.0)
         if self.steps is None:
             return
+        for group in self.steps.param_groups:
+            group["lr"] = learning_rate
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in memory.items():
             index, key = name.split("/")

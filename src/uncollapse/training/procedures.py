@@ -155,6 +155,8 @@ class Aggressive:
 
     def _descend(self, trainer: Trainer, x: Batch, player: str, inference: Inference | None = None) -> Loss:
         largest = self.inner_clip if player == "inference" else None
+        if self.clip == "ratio" and player != "inference" and trainer.clip is None:
+            largest = math.inf  # It clips nothing, and the norms are taken all the same.
         if self.clip == "own" or (self.clip == "ratio" and player == "inference"):
             with trainer.awake(player):
                 loss = trainer.loss(x, inference)

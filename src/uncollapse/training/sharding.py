@@ -76,6 +76,11 @@ def whole(tensor: Any) -> Tensor:
     return tensor.full_tensor() if in_pieces(tensor) else tensor
 
 
+def here(tensor: Any) -> Tensor:
+    """The part of a tensor that this process holds."""
+    return tensor.to_local() if in_pieces(tensor) else tensor
+
+
 def like(pattern: Any, tensor: Tensor) -> Tensor:
     """A whole tensor in the pieces of another of its shape; as it is where that one is whole, or has another shape."""
     if not in_pieces(pattern) or pattern.shape != tensor.shape:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from uncollapse.training.trainer import Trainer
 
 #: What of a trainer is neither a tensor nor has a memory of its own.
-COUNTERS = ("step", "epoch", "best", "stopped", "told", "seconds", "cpu_seconds")
+NUMBERS = ("step", "epoch", "best", "stopped", "told", "seconds", "cpu_seconds", "clip")
 
 
 def taken(trainer: Trainer) -> Snapshot:
@@ -24,9 +24,11 @@ def taken(trainer: Trainer) -> Snapshot:
     tensors |= {f"window/{k}": v for k, v in trainer.window.sums.items()}
     for name, player in trainer.players.items():
         tensors |= {f"optimiser/{name}/{k}": v for k, v in player.memory().items()}
-    counters = {name: getattr(trainer, name) for name in COUNTERS}
-    plateau = trainer.plateau.memory() if trainer.plateau else {}
-    return Snapshot(tensors, {**counters, "procedure": trainer.procedure.memory(), "plateau": plateau})
+    state = {name: getattr(trainer, name) for name in NUMBERS}
+    state |= {"weights": trainer.objective.weights, "procedure": trainer.procedure.memory()}
+    state["plateau"] = trainer.plateau.memory() if trainer.plateau else {}
+    state["learning_rates"] = {name: player.learning_rate for name, player in trainer.players.items()}
+    return Snapshot(tensors, state)
 
 
 def restore(trainer: Trainer, snapshot: Snapshot) -> None:
@@ -43,8 +45,9 @@ def restore(trainer: Trainer, snapshot: Snapshot) -> None:
 
 
 def _restore(trainer: Trainer, snapshot: Snapshot) -> None:
-    for name in COUNTERS:
+    for name in NUMBERS:
         setattr(trainer, name, snapshot.state[name])
+    trainer.objective.weights.update(snapshot.state["weights"])
     trainer.procedure.recall(snapshot.state["procedure"])
     if trainer.plateau:
         trainer.plateau.recall(snapshot.state["plateau"])
@@ -52,7 +55,7 @@ def _restore(trainer: Trainer, snapshot: Snapshot) -> None:
     trainer.objective.load_state_dict(_under(snapshot.tensors, "objective/"))
     trainer.window.sums = {k: v.to(trainer.device) for k, v in _under(snapshot.tensors, "window/").items()}
     for name, player in trainer.players.items():
-        player.recall(_under(snapshot.tensors, f"optimiser/{name}/"), trainer.scale)
+        player.recall(_under(snapshot.tensors, f"optimiser/{name}/"), snapshot.state["learning_rates"][name])
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:

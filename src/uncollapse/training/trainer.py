@@ -65,7 +65,8 @@ class Trainer:
         sharded: Whether each of them keeps only a part of the parameters (FSDP2).
 
     Raises:
-        InputError: for an optimiser of nobody, a model without parameters, and a precision that the device lacks.
+        InputError: for an optimiser of nobody, a model without parameters, a parameter of no player or of two, and a
+            precision that the device lacks.
     """
 
     def __init__(
@@ -288,18 +289,19 @@ class Trainer:
             best = Snapshot(state.weights(self.model), {"step": self.step})
             self.processes.first(lambda: self.checkpoints.save_best(self.step, best))
         verdict = self.plateau.observe(self.epoch, value) if self.plateau else "go"
-        if verdict == "decay":
-            self._decay()
         self.epoch += 1
         self.stopped = verdict == "stop"
-        self._happen("validation", self.epoch)
         names = ("neg_elbo", "distortion", "kl", "mi", "mi_published", "active_units")
         report: dict[str, Any] = {name: getattr(validation, name).to_json() for name in names}
         self._look_at_clocks()
         report |= {**self.procedure.memory(), "learning_rate_scale": self.scale}
         report |= {"seconds": self.seconds, "cpu_seconds": self.cpu_seconds}
-        # Told before it is saved: what a kill in between leaves in a log is cut when the run goes on.
+        # Told of the weights that were validated, and before they are saved: what a kill in between leaves in a log
+        # is cut when the run goes on.
         self._tell("epoch", report)
+        if verdict == "decay":
+            self._decay()
+        self._happen("validation", self.epoch)
         self._save_last()
 
     @property
@@ -391,4 +393,29 @@ def _players(model: nn.Module, optimisers: Mapping[str, Optimiser]) -> dict[str,
     players = {name: Player(module, optimisers.get(name, Optimiser())) for name, module in modules.items()}
     if not any(player.parameters for player in players.values()):
         raise InputError("the model has no parameter to train: none of its players' parameters asks for a gradient.")
+    _check_owners(model, players)
     return players
+
+
+def _check_owners(model: nn.Module, players: Mapping[str, Player]) -> None:
+    owners: dict[int, list[str]] = {}
+    for name, player in players.items():
+        for parameter in player.parameters:
+            owners.setdefault(id(parameter), []).append(name)
+    for name, parameter in model.named_parameters():
+        found = owners.get(id(parameter), [])
+        if parameter.requires_grad and len(found) != 1:
+            raise InputError(_ownership(name, found, list(players)))
+
+
+def _ownership(parameter: str, owners: list[str], players: list[str]) -> str:
+    if owners:
+        return (
+            f"the parameter `{parameter}` is of the players {' and '.join(f'`{name}`' for name in owners)}, and each "
+            "of them would step it: give them parameters of their own, or make them one player."
+        )
+    return (
+        f"the parameter `{parameter}` would not be trained, as it is of none of the players "
+        f"({', '.join(f'`{name}`' for name in players)}): put its module into one of those that `players` gives, such "
+        "as a prior into `generation` (`nn.ModuleList([decoder, prior])`), or freeze it (`requires_grad_(False)`)."
+    )
