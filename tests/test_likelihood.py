@@ -232,3 +232,18 @@ def test_a_few_items_with_bad_weights_are_tolerated() -> None:
     log_weights[0, :2] = 100.0
 
     assert likelihood.degeneracy(rows(log_weights)) is None
+
+
+@pytest.mark.parametrize("samples", [2, 3, 4, 200])
+def test_weights_that_differ_a_little_are_no_degenerate_ones_and_one_that_takes_all_is(samples: int) -> None:
+    weights = torch.linspace(0, 0.1, samples).unsqueeze(1).repeat(1, 20)
+    assert likelihood.degeneracy(rows(weights)) is None
+    weights[0] = 50.0
+    assert likelihood.degeneracy(rows(weights)) is not None
+
+
+def test_one_item_has_no_error_of_its_effective_samples() -> None:
+    found = likelihood.effective_samples(rows(torch.zeros(5, 1)))
+    assert isinstance(found, Estimate)
+    assert found.value == pytest.approx(5)
+    assert math.isnan(found.se)

@@ -1,11 +1,14 @@
 """Files that are whole or not there: written aside, flushed to the disk, renamed; tensors carry a digest.
 
-A kill or a cut of power leaves the file that was there before or the new one. What can be read of a file of
-tensors is what was written: whatever byte of it changes, the digest of its content no longer fits.
+A kill or a cut of power leaves the file that was there before or the new one, and of two that write at once the
+second waits. What can be read of a file of tensors is what was written: whatever byte of it changes, the digest of
+its content no longer fits.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -45,25 +48,47 @@ def replacing(path: Path, aside: Path | None = None) -> Iterator[BinaryIO]:
 
     Arguments:
         path: The file.
-        aside: Where it is until then, in the same folder; what is there is lost.
+        aside: Where it is until then, in the same folder; what a kill left there is lost.
 
     Raises:
         InputError: where it cannot be written.
     """
     aside = aside or path.with_suffix(".partial")
     try:
-        aside.unlink(missing_ok=True)
-        with aside.open("xb") as file:  # Never through a link that somebody left there.
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    except BaseException as error:
-        with suppress(OSError):
-            aside.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise unwritable(path, error) from error
-        raise
+        with _alone(aside) as file:  # Until it has its name: a lock goes with the file's closing.
+            try:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+                aside.replace(path)
+            except BaseException:
+                with suppress(OSError):
+                    aside.unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def _alone(path: Path) -> BinaryIO:
+    """An empty file that no other process writes; one that does is waited for."""
+    while True:
+        try:
+            number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            path.unlink()  # Never through a link that somebody left there.
+            continue
+        file = os.fdopen(number, "wb")
+        with suppress(OSError):  # A filesystem that knows no locks: whoever writes last is read.
+            fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            if os.path.samestat(path.stat(), os.fstat(number)):
+                file.truncate(0)
+                return file
+        except FileNotFoundError:
+            pass
+        file.close()  # The other process has renamed it meanwhile.
 
 
 def unwritable(path: Path, error: OSError) -> InputError:

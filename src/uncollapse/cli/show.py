@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from uncollapse.documents import finite
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -20,7 +22,7 @@ _WIDE = 10_000  # columns, where nobody looks at a terminal: nothing wraps
 
 def document(content: Any) -> None:
     """Prints one JSON document."""
-    print(json.dumps(content, indent=1, ensure_ascii=False))
+    print(json.dumps(finite(content), indent=1, ensure_ascii=False, allow_nan=False))
 
 
 def note(text: str) -> None:

@@ -25,6 +25,7 @@ import yaml
 
 import uncollapse
 from uncollapse import files
+from uncollapse.documents import finite
 from uncollapse.errors import InputError
 from uncollapse.training.listeners import Moment
 
@@ -229,7 +230,7 @@ def read_json(path: Path) -> Any:
 
 def write_json(path: Path, content: Any) -> None:
     """Writes JSON in place of what was there."""
-    files.write_text(path, json.dumps(content, indent=1) + "\n")
+    files.write_text(path, json.dumps(finite(content), indent=1, allow_nan=False) + "\n")
 
 
 def epochs(path: Path) -> list[dict[str, Any]]:

@@ -8,6 +8,8 @@ from typing import Any, TypeAlias
 
 from torch import Tensor
 
+from uncollapse.documents import finite
+
 #: An estimate at this share of its cap, or above, says no more than that the truth is not lower.
 SATURATED = 0.95
 
@@ -40,11 +42,11 @@ class Estimate:
 
     def to_json(self) -> dict[str, Any]:
         """The fields, with None for what is not finite, and whether it is saturated."""
-        return {**{k: None if _unfit(v) else v for k, v in asdict(self).items()}, "saturated": self.saturated}
+        return {**finite(asdict(self)), "saturated": self.saturated}
 
     def __str__(self) -> str:
         # Two digits of the error are all that the figure knows.
-        digits = 4 if _unfit(self.se) or self.se <= 0 else max(0, 1 - math.floor(math.log10(self.se)))
+        digits = 4 if not math.isfinite(self.se) or self.se <= 0 else max(0, 1 - math.floor(math.log10(self.se)))
         of = "" if self.cap is None else f" (cap {self.cap:.4g})"
         return f"{self.value:.{digits}f} ± {self.se:.{digits}f} {self.unit}{of}"
 
@@ -83,7 +85,3 @@ def standard_error(values: Tensor) -> float:
     if len(values) < 2:
         return math.nan
     return values.double().std().item() / math.sqrt(len(values))
-
-
-def _unfit(value: object) -> bool:
-    return isinstance(value, float) and not math.isfinite(value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from uncollapse.bound import Bound
+from uncollapse.documents import finite
+from uncollapse.errors import InputError
 from uncollapse.metrics import information, likelihood, units
 from uncollapse.metrics.estimate import Answer, Estimate, Unavailable
 from uncollapse.metrics.rows import Rows, collect
@@ -60,8 +61,8 @@ class Evaluation:
         variances = self.variance_of_means
         return {
             **{name: getattr(self, name).to_json() for name in NAMES},
-            "kl_per_group": _numbers(self.kl_per_group),
-            "variance_of_means": None if variances is None else _numbers(variances),
+            "kl_per_group": finite(self.kl_per_group.tolist()),
+            "variance_of_means": None if variances is None else finite(variances.tolist()),
             "samples": self.samples,
             "seed": self.seed,
             "warnings": list(self.warnings),
@@ -102,6 +103,8 @@ def evaluate(
     Raises:
         InputError: for a model, data or numbers that cannot be used.
     """
+    if mi_passes < 1:
+        raise InputError(f"cannot evaluate with mi_passes={mi_passes}: give at least 1 draw an item.")
     rows = collect(model, data, samples, bound_samples, seed, chunk, batch_size, processes)
     # By one of them, as what they decide by these figures must be the same to the last bit.
     return processes.first(lambda: _figures(rows, samples, mi_passes, seed))
@@ -151,7 +154,3 @@ def _warnings(rows: Rows, mi: Answer, published: Answer) -> Iterable[str]:
     if isinstance(published, Estimate) and published.saturated:
         yield f"`mi_published` is at its cap, {published.cap:.2f}, the log of the batch size: read `mi` instead."
     yield from rows.warnings
-
-
-def _numbers(values: Tensor) -> list[float | None]:
-    return [v if math.isfinite(v) else None for v in values.tolist()]

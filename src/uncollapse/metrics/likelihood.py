@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from uncollapse.metrics.estimate import Answer, Estimate, Unavailable, mean, standard_error
@@ -77,15 +79,17 @@ def effective_samples(rows: Rows) -> Answer:
     half = 0.98 / n**0.5
     ends = torch.tensor([max(0.0, 0.5 - half), 0.5, min(1.0, 0.5 + half)], dtype=torch.float64)
     low, middle, high = rows.effective.quantile(ends).tolist()
-    return Estimate(middle, (high - low) / 3.92, n, "samples", cap=float(rows.samples))
+    error = (high - low) / 3.92 if n > 1 else math.nan
+    return Estimate(middle, error, n, "samples", cap=float(rows.samples))
 
 
 def degeneracy(rows: Rows) -> str | None:
     r"""What to do where few of the importance weights count; None where they are fine.
 
     The weights are called degenerate where more than 10 % of the items have an effective sample
-    :math:`(\sum w)^2 / \sum w^2` below max(2, K / 100). An item's NLL is then too high by
-    :math:`\frac12 (1/\text{ESS} - 1/K)` nats or more (0.1 at ESS = 5), as much as tells good models apart.
+    :math:`(\sum w)^2 / \sum w^2` below max(2, K / 100), or (K + 1) / 2 where that is less. At an ESS of 2 an
+    item's NLL is too high by :math:`\frac12 (1/\text{ESS} - 1/K)`, up to 1/4 nat (0.1 at ESS = 5): as much as tells
+    good models apart.
     With a single sample the figure is the -ELBO, and nothing can degenerate.
 
     References:
@@ -96,7 +100,7 @@ def degeneracy(rows: Rows) -> str | None:
     """
     if rows.effective is None or rows.samples < 2:
         return None
-    least = max(2.0, rows.samples / 100)
+    least = min(max(2.0, rows.samples / 100), (rows.samples + 1) / 2)  # Two weights that differ are never worth 2.
     few = (rows.effective < least).double().mean().item()
     if few <= DEGENERATE:
         return None

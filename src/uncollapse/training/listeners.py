@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from uncollapse import files
+from uncollapse.documents import finite
 
 
 class Moment(NamedTuple):
@@ -47,7 +48,7 @@ class JSONLines:
                 record = {"kind": moment.kind, "step": moment.step, "of": self.steps, "epoch": moment.epoch}
                 record |= moment.values
                 with self.path.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(record) + "\n")
+                    file.write(json.dumps(finite(record)) + "\n")
         except OSError as error:
             raise files.unwritable(self.path, error) from error
 
