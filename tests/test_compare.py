@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from uncollapse.errors import InputError
 from uncollapse.experiment import compare, run
 from uncollapse.experiment.run import write_json
+from uncollapse.metrics.rows import Rows
 
 FIT = ["text", "--recipe", "text", "--train", "a.txt", "--set", "training.clip=1"]
 
@@ -24,7 +26,17 @@ def cell(out: Path, name: str, data: str) -> Path:
     folder = out / "cells" / name
     folder.mkdir(parents=True)
     write_json(folder / "environment.json", {"identity": name, "data": data, "asked": {}})
-    write_json(folder / "evaluation-test-k5-s0.json", {"verdict": "healthy"})
+    return figures(folder)
+
+
+def figures(folder: Path, **change: Any) -> Path:
+    """The figures of a cell, and the rows behind them."""
+    one = {"value": 1.0, "se": 0.1}
+    names = ("nll", "neg_elbo", "kl", "mi", "active_units", "seconds", "cpu_seconds")
+    write_json(folder / "evaluation-test-k5-s0.json", {**dict.fromkeys(names, one), "verdict": "healthy", **change})
+    n, counts = torch.zeros(3), {"samples": 5, "bound_samples": 1, "seed": 0}
+    rows = Rows(torch.arange(3), n, n.double(), n.double().unsqueeze(1), n.double(), None, None, None, **counts)
+    rows.save(folder / "rows-test-k5-s0.safetensors")
     return folder
 
 
@@ -115,12 +127,14 @@ case $remedy in
 esac
 mkdir -p "$out"
 echo "$UNCOLLAPSE_PARENT" > "$out/parent"
-echo '{"verdict": "healthy", "nll": {}, "neg_elbo": {}}' > "$out/evaluation-test-k5-s0.json"
+cp "$(dirname "$0")"/figures/* "$out"
 """
 
 
 @pytest.fixture
 def short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "figures").mkdir()
+    figures(tmp_path / "figures")
     program = tmp_path / "python"
     program.write_text(FIT_IN_SHORT)
     program.chmod(0o755)
@@ -156,10 +170,34 @@ def test_a_cell_that_cannot_be_started_is_one_that_failed(short: Path) -> None:
 
 def test_damaged_figures_are_made_again(short: Path) -> None:
     errors(short, ["plain"])
-    figures = short / "cells" / "plain-seed0" / "evaluation-test-k5-s0.json"
-    figures.write_text(figures.read_text()[:-5])
-    assert compare.collect(short, 5).rows[0]["error"]
+    path = short / "cells" / "plain-seed0" / "evaluation-test-k5-s0.json"
+    for damaged in (path.read_text()[:-5], "{}", "[]"):
+        path.write_text(damaged)
+        assert compare.collect(short, 5).rows[0]["absent"]
+        assert errors(short, ["plain"]) == {"plain": ""}
+        assert "absent" not in compare.collect(short, 5).rows[0]
+    path.with_name("rows-test-k5-s0.safetensors").unlink()
+    assert compare.collect(short, 5).rows[0]["absent"]
     assert errors(short, ["plain"]) == {"plain": ""}
+    assert "absent" not in compare.collect(short, 5).rows[0]
+
+
+def test_a_cell_that_was_looked_at_before_its_end_is_trained_to_it(short: Path) -> None:
+    cell(short, "plain-seed0", "f")
+    figures(short / "cells" / "plain-seed0", finished=False)
+    write_json(short / "compare.json", {"fit": FIT})
+    assert errors(short, ["plain"]) == {"plain": ""}
+    assert (short / "cells" / "plain-seed0" / "parent").exists()
+    assert compare.collect(short, 5).rows[0]["verdict"] == "healthy"
+
+
+def test_a_cell_that_this_command_does_not_evaluate_is_none_that_failed(short: Path) -> None:
+    errors(short, ["plain", "beta"])
+    (short / "cells" / "beta-seed0.log").write_text("its last word, of success\n")
+    (short / "cells" / "beta-seed0" / "evaluation-test-k5-s0.json").unlink()
+    found = compare.run(FIT, ["plain"], [0], short, jobs=1, samples=5)
+    assert found.rows[1].keys() == {"remedy", "seed", "absent"}
+    assert found.table()[-1][-1] == "not trained to its end, or not evaluated with these samples and items, yet"
 
 
 def test_a_cell_that_a_killed_comparison_left_behind_is_waited_for(short: Path) -> None:

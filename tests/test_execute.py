@@ -15,6 +15,7 @@ from uncollapse.errors import InputError
 from uncollapse.experiment import execute, run
 from uncollapse.experiment.api import load
 from uncollapse.experiment.spec import Spec
+from uncollapse.metrics.rows import Rows
 from uncollapse.training.listeners import Listener, Moment
 
 
@@ -92,3 +93,30 @@ def test_a_run_that_does_not_name_itself_cannot_be_judged(trained: Path) -> None
     run.write_json(trained / run.ENVIRONMENT, {})
     with pytest.raises(InputError, match=r"environment\.json` is damaged"):
         execute.judge(trained, samples=1)
+
+
+def test_the_probe_keeps_as_many_items_as_it_says(tmp_path: Path) -> None:
+    lines = [" ".join(["the"] * (1 + i % 7)) for i in range(3000)]
+    (tmp_path / "a.txt").write_text("\n".join(lines))
+    (tmp_path / "v.txt").write_text("\n".join([lines[0], *lines[1:700] * 2]))  # One of the shortest, many of the rest.
+    spec = Options(train=tmp_path / "a.txt", valid=tmp_path / "v.txt", overrides=(*VALUES, "training.max_epochs=1"))
+    execute.train(spec.spec("text", ["plain"], 0), tmp_path / "run", {})
+    for path in (tmp_path / "run" / "probe").iterdir():
+        assert len(Rows.load(path).items) == 500
+
+
+def test_an_evaluation_of_an_unfinished_training_says_so(text: Path, tmp_path: Path) -> None:
+    def stop(moment: Moment) -> None:
+        if moment.kind == "step" and moment.epoch == 1:
+            raise KeyboardInterrupt
+
+    spec = Options(train=text, overrides=(*VALUES, "training.max_epochs=2")).spec("text", ["plain"], 0)
+    with pytest.raises(KeyboardInterrupt):
+        execute.train(spec, tmp_path / "run", {"remedy": "plain"}, [stop])
+    report = execute.judge(tmp_path / "run", samples=1).report
+    assert report["finished"] is False
+    assert "the training is not finished: it stands at step" in report["warnings"][0]
+    execute.train(spec, tmp_path / "run", {"remedy": "plain"})
+    report = execute.judge(tmp_path / "run", samples=1).report
+    assert report["finished"] is True
+    assert not any("not finished" in text for text in report["warnings"])

@@ -53,6 +53,18 @@ def _leaves(patch: object, path: str = "") -> set[str]:
     return {f"{path}={patch!r}"}
 
 
+@pytest.mark.parametrize("remedy", COMBINATIONS)
+@pytest.mark.parametrize("recipe", recipes())
+def test_every_weight_has_climbed_to_its_end_before_the_last_epoch(recipe: str, remedy: str) -> None:
+    if (recipe, remedy) in REFUSED:
+        return
+    training = spec_of(recipe, remedy).training
+    for dial in training.dials.values():
+        # The published length in steps is one of its corpus, and a person's own may be shorter.
+        if (over := getattr(dial, "over", "")).endswith(" epochs"):
+            assert float(over.removesuffix(" epochs")) < training.max_epochs
+
+
 @pytest.mark.parametrize("recipe", recipes())
 def test_a_recipe_says_what_it_is(recipe: str) -> None:
     said = recipes()[recipe]

@@ -28,7 +28,7 @@ from uncollapse.experiment.run import (
     read_json,
     write_json,
 )
-from uncollapse.experiment.summary import Comparison
+from uncollapse.experiment.summary import FIGURES, Comparison
 
 _LOOK = 0.5  # seconds between two looks at the cells
 _PATIENCE = 60.0  # seconds that a cell has to end when it is told to: it finishes its step and keeps it
@@ -36,6 +36,8 @@ _HANDOVER = 60.0  # seconds to wait for a cell that a killed comparison has left
 ABOUT = "compare.json"
 #: What a process that is killed while it makes a comparison's folder may leave in it.
 _BEGUN = {LOCK, "compare.partial"}
+#: Why a cell of an earlier command has no figures.
+ABSENT = "not trained to its end, or not evaluated with these samples and items, yet"
 _CELL = re.compile(r"(.+)-seed(\d+)")
 
 
@@ -271,7 +273,8 @@ def _run_cell(state: State, fit_arguments: Sequence[str], evaluation: str, jobs:
         state.status = "done"
         return
     state.status = "running"
-    command = [sys.executable, "-m", "uncollapse", "fit", *fit_arguments]
+    # -P: as for the console script, no file in the working folder takes the place of a module.
+    command = [sys.executable, "-P", "-m", "uncollapse", "fit", *fit_arguments]
     command += ["--with", state.remedy, "--seed", str(state.seed), "--out", str(state.folder)]
     try:
         state.folder.parent.mkdir(parents=True, exist_ok=True)
@@ -317,29 +320,39 @@ def _row(state: State, evaluation: str) -> dict[str, Any]:
     row: dict[str, Any] = {"remedy": state.remedy, "seed": state.seed}
     figures = _figures(state.folder / evaluation)
     if figures is None:
-        return {**row, "error": state.error or _error(state)}
+        failed = state.status == "failed"
+        return {**row, "error": state.error or _error(state)} if failed else {**row, "absent": ABSENT}
     return {
         **figures,
         **row,
         "folder": str(state.folder),
-        "rows": evaluation.replace("evaluation", "rows")[:-5],
+        "rows": _rows(evaluation),
     }
 
 
 def _figures(path: Path) -> dict[str, Any] | None:
     """The figures of a cell; None where there are none, or where they are damaged and must be made again."""
+    from uncollapse.metrics.rows import Rows
+
     try:
         figures = read_json(path)
+        Rows.load(path.with_name(f"{_rows(path.name)}.safetensors"))
     except InputError:
         return None
-    return figures if isinstance(figures, dict) else None
+    whole = isinstance(figures, dict) and {*FIGURES, "seconds", "cpu_seconds", "verdict"} <= figures.keys()
+    # Somebody may have looked at a cell before it was trained to its end.
+    return figures if whole and figures.get("finished", True) else None
+
+
+def _rows(evaluation: str) -> str:
+    return evaluation.replace("evaluation", "rows")[:-5]
 
 
 def _error(state: State) -> str:
     there = log(state.folder).is_file()
     lines = log(state.folder).read_text(encoding="utf-8", errors="replace").split("\n") if there else []
     said = [line for line in lines if line.strip()]
-    return said[-1] if said else "not evaluated with these samples and items yet"
+    return said[-1] if said else "it said nothing."
 
 
 def log(folder: Path) -> Path:

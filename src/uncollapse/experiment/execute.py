@@ -20,11 +20,11 @@ from uncollapse.errors import InputError
 from uncollapse.experiment import build, remarks, run
 from uncollapse.experiment.api import load
 from uncollapse.experiment.hardware import ONE, Hardware
-from uncollapse.experiment.probe import Probe
+from uncollapse.experiment.probe import ITEMS, Probe
 from uncollapse.experiment.spec import Spec, identity, validated
 from uncollapse.metrics.evaluation import Evaluation, evaluate
 from uncollapse.randomness import generator
-from uncollapse.training.checkpoints import Checkpoints
+from uncollapse.training.checkpoints import Checkpoints, read
 from uncollapse.training.listeners import JSONLines, Listener
 from uncollapse.training.trainer import CHECKPOINT_SECONDS
 
@@ -62,7 +62,7 @@ def train(
     model = build.model(spec, len(corpus.vocabulary))
     valid = batches(spec, corpus, "valid")
     processes, named = hardware.processes, identity(spec, corpus.fingerprint)
-    probe = Probe(out / "probe", model, valid, processes)
+    probe = Probe(out / "probe", model, subset(valid, ITEMS), processes)
     heard = [run.SameFolder(out), probe, JSONLines(out / run.METRICS), *listeners] if processes.leads else [probe]
     trainer = build.trainer(
         spec.training,
@@ -143,7 +143,9 @@ def judge(
     chosen = subset(batches(spec, corpus, split), items)
     model = trained.model.to(hardware.device)
     figures = evaluate(model, chosen, samples=samples, seed=seed, processes=hardware.processes)
-    figures = replace(figures, warnings=(*figures.warnings, *remarks.on_items(corpus, split)))
+    stands = standing(path, spec)
+    unfinished = [] if stands is None else [f"the training is not finished: {stands} The same command goes on with it."]
+    figures = replace(figures, warnings=(*unfinished, *figures.warnings, *remarks.on_items(corpus, split)))
     report = {
         **figures.to_json(),
         **environment["asked"],
@@ -152,9 +154,26 @@ def judge(
         "seconds": seconds(path, "seconds"),
         "cpu_seconds": seconds(path, "cpu_seconds"),
         "split": split,
+        "finished": stands is None,
         "verdict": _verdict(figures, corpus, split),
     }
     return Judged(figures, report, f"{split}-k{samples}" + (f"-n{items}" if items else "") + f"-s{seed}")
+
+
+def standing(path: Path, spec: Spec) -> str | None:
+    """Where the training of a run stands, in words; None where it is finished.
+
+    Raises:
+        InputError: where its last checkpoint is damaged.
+    """
+    last = Checkpoints(path / run.CHECKPOINTS).latest()
+    if last is None:
+        return "there is no checkpoint yet."
+    state = read(last).state
+    epochs, most = state.get("epoch"), spec.training.max_epochs
+    if state.get("stopped") is True or (isinstance(epochs, int) and epochs >= most):
+        return None
+    return f"it stands at step {state.get('step')}, after {epochs} of at most {most} epochs."
 
 
 def keep(path: Path, judged: Judged) -> None:

@@ -20,14 +20,15 @@ class Difference(NamedTuple):
 
     value: float
     over_items: float
-    """Its standard error over items, each item's difference averaged over seeds."""
+    """Its standard error over items, each item's difference averaged over seeds; nan with one item."""
     over_seeds: float
     """Its standard error over seeds; nan with one seed."""
     seeds: int
 
     def __str__(self) -> str:
-        seeds = "" if math.isnan(self.over_seeds) else f", seeds ± {self.over_seeds:.2f}"
-        return f"{self.value:+.2f} (items ± {self.over_items:.2f}{seeds})"
+        errors = {"items": self.over_items, "seeds": self.over_seeds}
+        said = ", ".join(f"{over} ± {error:.2f}" for over, error in errors.items() if not math.isnan(error))
+        return f"{self.value:+.2f}" + (f" ({said})" if said else "")
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Comparison:
     """The cells of a comparison.
 
     Arguments:
-        rows: One a cell: remedy, seed and either its figures or `error`.
+        rows: One a cell: remedy, seed and either its figures, or its `error`, or why they are `absent`.
     """
 
     rows: Sequence[dict[str, Any]]
@@ -45,19 +46,20 @@ class Comparison:
         """The finished cells by remedy, in order of appearance, and seed."""
         done: dict[str, dict[int, dict[str, Any]]] = {}
         for row in self.rows:
-            if "error" not in row:
+            if "verdict" in row:
                 done.setdefault(row["remedy"], {})[row["seed"]] = row
         return done
 
     def table(self) -> list[list[str]]:
         """Mean (standard deviation) over seeds; with one seed, value ± standard error over items."""
         body = [self._line(remedy, list(cells.values())) for remedy, cells in self._done.items()]
-        failed = [
-            [row["remedy"], f"seed {row['seed']}", *[""] * (len(HEADER) - 3), f"failed: {row['error']}"]
+        blank = [""] * (len(HEADER) - 3)
+        others = [
+            [row["remedy"], f"seed {row['seed']}", *blank, row.get("absent") or f"failed: {row['error']}"]
             for row in self.rows
-            if "error" in row
+            if "verdict" not in row
         ]
-        return [list(HEADER), *body, *failed]
+        return [list(HEADER), *body, *others]
 
     def _line(self, remedy: str, cells: list[dict[str, Any]]) -> list[str]:
         *shown, units = [_spread([cell[name] for cell in cells]) for name in FIGURES]
@@ -82,9 +84,11 @@ class Comparison:
             return None
         import torch
 
+        from uncollapse.metrics.estimate import standard_error
+
         each = torch.stack([_per_item(cell, figure) - _per_item(plain, figure) for cell, plain in pairs])
         values = each.mean(1).tolist()
-        items = float(each.mean(0).std() / math.sqrt(each.shape[1]))
+        items = standard_error(each.mean(0))
         seeds = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
         return Difference(mean(values), items, seeds, len(values))
 
@@ -108,7 +112,7 @@ class Comparison:
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    names = ("remedy", "seed", *FIGURES, "seconds", "cpu_seconds", "verdict", "error", "warnings")
+    names = ("remedy", "seed", *FIGURES, "seconds", "cpu_seconds", "verdict", "error", "absent", "warnings")
     return {name: row[name] for name in names if name in row}
 
 
