@@ -226,3 +226,16 @@ def test_a_model_without_players_is_refused() -> None:
 def test_a_list_of_rows_is_refused() -> None:
     with pytest.raises(uc.InputError, match="a list is taken for batches"):
         uc.fit(network(), list(items()), items(32), progress=False)
+
+
+def test_the_seed_is_no_setting_and_may_be_a_number_of_numpy(tmp_path: Path) -> None:
+    with pytest.raises(uc.InputError, match=r"the seed is no setting.*`fit\(\.\.\., seed=1\)`"):
+        uc.fit(network(), items(), items(32), settings={"seed": 4}, progress=False)
+    uc.fit(network(), items(), items(32), out=tmp_path, seed=np.int64(3), max_epochs=1, progress=False)  # pyright: ignore
+    assert "seed: 3" in (tmp_path / "spec.yaml").read_text()
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "foo", None])
+def test_a_device_that_is_not_there_is_refused(device: Any) -> None:
+    with pytest.raises(uc.InputError, match="cannot use the device"):
+        uc.fit(network(), items(), items(32), device=device, progress=False)

@@ -98,3 +98,47 @@ def test_a_comparisons_cells_are_told_what_to_run_on() -> None:
     assert "--devices" not in Options(train=text).arguments("text")
     said = Options(train=text, devices=2, strategy="fsdp", precision="bf16-mixed").arguments("text")
     assert " ".join(said).endswith(f"--devices 2 --strategy fsdp --precision bf16-mixed --train {text}")
+
+
+@pytest.mark.parametrize(
+    ("said", "name"),
+    [
+        ({"TORCHELASTIC_RUN_ID": "1"}, "LOCAL_WORLD_SIZE says `None`"),
+        ({"TORCHELASTIC_RUN_ID": "1", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "two"}, "WORLD_SIZE says `two`"),
+        ({"SLURM_NTASKS": "x"}, "SLURM_NTASKS says `x`"),
+        ({"SLURM_NTASKS": "0"}, "SLURM_NTASKS says `0`"),
+    ],
+)
+def test_an_environment_that_names_no_number_of_processes_is_refused(
+    said: dict[str, str], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable, value in said.items():
+        monkeypatch.setenv(variable, value)
+    with pytest.raises(InputError, match=f"{name}, which is no number of processes: start with `torchrun`"):
+        launch()
+
+
+def test_a_script_that_is_in_no_file_cannot_start_itself_again() -> None:
+    code = "from uncollapse.experiment.hardware import launch; launch(devices=2)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ran.stderr.splitlines()[-1].endswith("this one is in no file: store it in one, or start it with `torchrun`.")
+
+
+LEFT = """
+import os, signal, subprocess, sys, time
+from uncollapse.experiment.hardware import launch
+from lightning_fabric.strategies.launchers import subprocess_script
+subprocess_script._ChildProcessObserver.__init__.__defaults__ = (0.1,)
+launch(devices=2)
+if "LOCAL_RANK" in os.environ and os.environ["LOCAL_RANK"] == "1":
+    os.kill(os.getpid(), signal.SIGKILL)
+time.sleep(60)  # Work of its own, in which nothing is exchanged.
+"""
+
+
+def test_a_process_that_works_by_itself_says_that_another_has_died(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(LEFT)
+    ran = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=50, check=False)
+    assert ran.returncode == 3
+    assert ran.stderr.splitlines()[-1].startswith("uncollapse: another process of this training has ended")

@@ -336,3 +336,64 @@ def test_the_linear_vae_trained_by_fit_reaches_its_closed_form() -> None:  # B 3
     assert figures.neg_elbo.value == pytest.approx(6.668207, rel=0.01)
     assert figures.kl.value == pytest.approx(1.242453, rel=0.01)
     assert figures.active_units.value == 3
+
+
+class Named(uc.VAE):
+    """Whose players are what somebody says."""
+
+    said: Any = None
+
+    def players(self) -> Any:
+        return self.said
+
+
+@pytest.mark.parametrize("said", [None, ["inference"], {"inference": 1}])
+def test_players_that_are_no_networks_by_name_are_refused(said: Any) -> None:
+    model = small()
+    model.__class__, Named.said = Named, said
+    with pytest.raises(uc.InputError, match="`players` of `Named` must give networks by their names"):
+        Trainer(model, data(), data())
+
+
+def test_aggressive_training_says_which_players_it_needs() -> None:
+    model = small()
+    model.__class__, Named.said = Named, {"encoder": model.encoder, "rest": model.generation}
+    run = Trainer(model, data(), data(), procedure=Aggressive())
+    with pytest.raises(uc.InputError, match="needs a player `inference`, and the model's are: encoder, rest"):
+        run.fit()
+
+
+class Extra(nn.Linear):
+    def get_extra_state(self) -> Any:
+        return {"calls": 3}
+
+    def set_extra_state(self, state: Any) -> None:
+        pass
+
+
+def test_a_state_that_no_checkpoint_could_keep_is_refused_at_once() -> None:
+    model = uc.VAE(uc.Posterior(Extra(4, 4), uc.gaussian, (2, 2)), Stochastic(2, 4), uc.StandardNormal(2))
+    with pytest.raises(uc.InputError, match=r"`encoder.net._extra_state` of the model's state is a `dict`"):
+        Trainer(model, data(), data())
+
+
+def test_a_folder_of_checkpoints_that_cannot_be_read_is_not_an_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(path: Any) -> list[str]:
+        raise PermissionError(13, "Permission denied")
+
+    trainer(tmp_path, Joint(), max_epochs=1).fit()
+    monkeypatch.setattr("uncollapse.training.checkpoints.os.listdir", denied)
+    with pytest.raises(uc.InputError, match=rf"cannot read `{tmp_path}`: Permission denied; get the permission"):
+        trainer(tmp_path, Joint(), max_epochs=1).fit()
+
+
+def test_checkpoints_are_in_the_order_of_their_steps(tmp_path: Path) -> None:
+    for step in (5, 99_999_999, 100_000_000):
+        (tmp_path / f"last-{step:08d}.safetensors").touch()
+    assert [p.name for p in Checkpoints(tmp_path).newest_first()] == [
+        "last-100000000.safetensors",
+        "last-99999999.safetensors",
+        "last-00000005.safetensors",
+    ]

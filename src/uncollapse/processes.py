@@ -21,6 +21,11 @@ from uncollapse.errors import InputError, TrainingError
 T = TypeVar("T")
 N = TypeVar("N", int, bool)
 
+ENDED = (
+    "another process of this training has ended or does not answer: look for what it said. The same command goes on "
+    "from the last checkpoint."
+)
+
 
 class Share(NamedTuple):
     """The items of a batch that one process computes."""
@@ -175,7 +180,4 @@ def gone(error: Exception) -> TrainingError | None:
 
 
 def _gone(error: Exception) -> TrainingError:
-    return TrainingError(
-        "another process of this training has ended or does not answer: look for what it said. The same command "
-        f"goes on from the last checkpoint. ({str(error).splitlines()[0]})"
-    )
+    return TrainingError(f"{ENDED} ({str(error).splitlines()[0]})")

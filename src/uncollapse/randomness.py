@@ -25,8 +25,10 @@ def reseed(seed: int, *parts: int | str, device: torch.device | str = "cpu") -> 
     number = mix(seed, *parts)
     # Not `torch.manual_seed`, which also seeds devices that nobody here will restore.
     torch.default_generator.manual_seed(number)
-    if torch.device(device).type == "cuda":
-        torch.cuda.manual_seed(number)
+    device = torch.device(device)
+    if device.type == "cuda":
+        with torch.cuda.device(device):  # Torch seeds the current one.
+            torch.cuda.manual_seed(number)
 
 
 @contextmanager

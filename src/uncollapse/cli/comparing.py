@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from uncollapse.cli import show
-from uncollapse.cli.options import Kind, Options, check_device, title
+from uncollapse.cli.options import Kind, Options, title
 from uncollapse.cli.values import Items, Jobs, Place, Samples, Seed, Seeds
 from uncollapse.errors import InputError, TrainingError
 
@@ -106,6 +106,7 @@ def _run(
 ) -> Comparison:
     specs = [options.spec(data, [name], seeds[0]) for name in names]
     from uncollapse.experiment import build, compare
+    from uncollapse.training.devices import check_device
 
     # What is bad, or has changed, is said once, not by every cell.
     check_device(options.device)

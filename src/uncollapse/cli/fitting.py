@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from uncollapse.cli import show
-from uncollapse.cli.options import Kind, Options, check_device, title
+from uncollapse.cli.options import Kind, Options, title
 from uncollapse.cli.values import Items, Place, Samples, Seconds, Seed
 from uncollapse.errors import InputError
 
@@ -53,7 +53,6 @@ def fit(
     folder = out or Path("runs") / f"{recipe}-{names}-seed{spec.seed}"
     from uncollapse.experiment import execute
 
-    check_device(options.device)
     extra = [_tensorboard(folder)] if tensorboard else []
     hardware = options.launch()
     leads = hardware.processes.leads

@@ -139,24 +139,10 @@ def _absolute(path: Path) -> Path:
             f"`{path}` is a pipe, and a run reads its text again when it goes on and when it is evaluated: store the "
             "text in a file, and give that one."
         )
-    return path.resolve()
-
-
-def check_device(device: str) -> None:
-    """Refuses a device that is not there, before a folder is made for a run.
-
-    Raises:
-        InputError: one line that names the devices that are there.
-    """
-    import torch
-
     try:
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError) as error:
-        there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-        there += ["mps"] * torch.backends.mps.is_available()
-        why = str(error).splitlines()[0].split(". ")[0]
-        raise InputError(f"cannot use the device `{device}`: {why}. There is: {', '.join(there)}.") from None
+        return path.resolve()
+    except (OSError, RuntimeError) as error:  # A link that leads to itself.
+        raise InputError(f"`{path}` leads nowhere ({error}): give a file.") from None
 
 
 def title(remedies: Sequence[str]) -> str:

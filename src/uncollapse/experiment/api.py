@@ -26,9 +26,10 @@ from uncollapse.experiment.spec import Spec, identity, validated
 from uncollapse.experiment.trained import MAX_LENGTH, Trained
 from uncollapse.randomness import seeded
 from uncollapse.training.checkpoints import Checkpoints, newest_best
+from uncollapse.training.devices import Precision
 from uncollapse.training.listeners import JSONLines, Listener
 from uncollapse.training.progress import progress as progress_on
-from uncollapse.training.trainer import CHECKPOINT_SECONDS, Precision
+from uncollapse.training.trainer import CHECKPOINT_SECONDS
 
 
 def fit(
@@ -114,8 +115,10 @@ def fit(
 
 
 def _spec(remedies: Sequence[str], settings: Mapping[str, Any], seed: int) -> Spec:
+    if "seed" in settings:
+        raise InputError("the seed is no setting: give it to `fit` itself, as in `fit(..., seed=1)`.")
     overrides = [f"{path}={_written(path, value)}" for path, value in settings.items()]
-    return validated({**compose("vector", list(remedies), overrides), "seed": seed})
+    return validated({**compose("vector", list(remedies), overrides), "seed": int(seed)})
 
 
 def _mark(model: nn.Module, sources: Sequence[Source], seed: int) -> str:

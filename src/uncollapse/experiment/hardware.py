@@ -9,15 +9,18 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import sys
+import threading
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
 import torch.distributed as dist
 
 from uncollapse.errors import InputError, unknown
-from uncollapse.processes import ALONE, Processes
-from uncollapse.training.trainer import Precision, check_precision
+from uncollapse.processes import ALONE, ENDED, Processes
+from uncollapse.training.devices import Precision, check_device, check_precision
 
 #: How several processes hold the parameters: each all of them, or each a part (FSDP2).
 Strategy = Literal["ddp", "fsdp"]
@@ -60,11 +63,12 @@ def launch(
     """
     if strategy not in get_args(Strategy):
         raise unknown("strategy", strategy, get_args(Strategy))
-    check_precision(precision, torch.device(device))
+    check_precision(precision, check_device(device))
     here, machines = started() or (devices, 1)
     if here * machines == 1:
         return Hardware(device, precision)
     fabric = _fabric(torch.device(device).type, here, machines)
+    _say_who_ended()
     # The threads of the group must be gone before the interpreter is: else some exits abort.
     atexit.register(dist.destroy_process_group)
     return Hardware(fabric.device, precision, Processes.joined(), strategy == "fsdp")
@@ -72,12 +76,40 @@ def launch(
 
 def started() -> tuple[int, int] | None:
     """How many processes `torchrun` or SLURM has started on this machine, and on how many machines; None if neither."""
-    said = os.environ
-    if "TORCHELASTIC_RUN_ID" in said:
-        here, everywhere = int(said["LOCAL_WORLD_SIZE"]), int(said["WORLD_SIZE"])
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        here, everywhere = _said("LOCAL_WORLD_SIZE", None), _said("WORLD_SIZE", None)
     else:
-        here, everywhere = int(said.get("SLURM_NTASKS_PER_NODE", 1)), int(said.get("SLURM_NTASKS", 1))
+        here, everywhere = _said("SLURM_NTASKS_PER_NODE", 1), _said("SLURM_NTASKS", 1)
     return None if everywhere == 1 else (here, everywhere // here)
+
+
+def _said(name: str, default: int | None) -> int:
+    """A number of processes that the environment names."""
+    said = os.environ.get(name, default)
+    try:
+        number = int(said)  # pyright: ignore[reportArgumentType]
+    except (TypeError, ValueError):
+        number = 0
+    if number < 1:
+        raise InputError(
+            f"the environment variable {name} says `{said}`, which is no number of processes: start with `torchrun` or "
+            "`srun`, or unset TORCHELASTIC_RUN_ID, SLURM_NTASKS and SLURM_NTASKS_PER_NODE."
+        )
+    return number
+
+
+def _say_who_ended() -> None:
+    """Fabric kills this process, without a word, some seconds after one that it has started died."""
+    for watcher in threading.enumerate():
+        if watcher.name == "child-process-observer":
+            watcher._terminate_all = partial(_end, watcher)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _end(watcher: Any) -> None:
+    print(f"uncollapse: {ENDED}", file=sys.stderr, flush=True)
+    for process in watcher._child_processes:
+        process.kill()
+    os._exit(3)  # The main thread may wait for the one that is gone; a checkpoint is whole or not there.
 
 
 def _fabric(accelerator: str, here: int, machines: int) -> Any:
@@ -85,6 +117,11 @@ def _fabric(accelerator: str, here: int, machines: int) -> Any:
         from lightning_fabric import Fabric
     except ModuleNotFoundError as error:
         raise InputError(f"several processes need Fabric: `pip install 'uncollapse[processes]'` ({error}).") from None
+    if started() is None and "__file__" not in dir(sys.modules["__main__"]):
+        raise InputError(
+            "several processes each start this script anew, and this one is in no file: store it in one, or start it "
+            "with `torchrun`."
+        )
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # That it works goes without saying.
     try:
         fabric = Fabric(accelerator=accelerator, devices=here, num_nodes=machines, strategy="ddp")

@@ -9,6 +9,7 @@ that a kill at any moment leaves a pair that fits.
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from uncollapse import files
-from uncollapse.errors import InputError
+from uncollapse.errors import InputError, because
 
 SCHEMA = 4
 #: What a file of ours is called, and what a kill leaves of it; others in the folder are somebody else's.
@@ -85,6 +86,11 @@ def newest_best(folder: Path, run: str | None = None) -> Snapshot | None:
         ) from error
 
 
+def _step(name: str) -> int:
+    """Which step a file of ours is of."""
+    return int(name.partition("-")[2].partition(".")[0])
+
+
 class Checkpoints:
     """The checkpoints of one run: in a folder, or in memory where there is none.
 
@@ -124,9 +130,9 @@ class Checkpoints:
         before = [pair for pair in self._kept if pair[0] != name]
         self._kept = [*before[-1:], (name, self._best_name)]
         needed = {name for pair in self._kept for name in pair}
-        for old in self.folder.iterdir():
-            if _OURS.fullmatch(old.name) and old.name not in needed:
-                old.unlink()
+        for old in self._names():
+            if old not in needed:
+                (self.folder / old).unlink()
 
     def latest(self) -> Path | None:
         """The file of the last checkpoint, good or not; it names the step."""
@@ -159,9 +165,22 @@ class Checkpoints:
         return None
 
     def newest_first(self) -> list[Path]:
-        """Every `last` in the folder, good or not."""
-        found = self.folder.glob("last-*.safetensors") if self.folder else []
-        return sorted((path for path in found if _OURS.fullmatch(path.name)), reverse=True)
+        """Every `last` in the folder, good or not.
+
+        Raises:
+            InputError: where the folder cannot be looked into.
+        """
+        names = sorted((name for name in self._names() if name.startswith("last-")), key=_step, reverse=True)
+        return [self.folder / name for name in names if name.endswith(".safetensors")] if self.folder else []
+
+    def _names(self) -> list[str]:
+        """Of the files in the folder that are ours."""
+        try:
+            return [name for name in os.listdir(self.folder) if _OURS.fullmatch(name)] if self.folder else []
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise InputError(f"cannot read `{self.folder}`: {because(error)}.") from error
 
     def choose(self, path: Path) -> Snapshot:
         """Goes on from one `last`."""

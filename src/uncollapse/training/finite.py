@@ -162,5 +162,5 @@ def _kept(trainer: Trainer) -> str:
         return "The run is in memory alone: give a folder to keep checkpoints."
     if last is None:
         return f"There is no checkpoint yet in `{folder}`."
-    step = int(last.stem.rpartition("-")[2])
+    step = int(last.stem.partition("-")[2])
     return f"The last good checkpoint is `{last}`, of step {step}; other settings need another folder."

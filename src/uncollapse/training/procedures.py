@@ -146,6 +146,12 @@ class Aggressive:
     stretch: Tensor | float = field(default=1.0, init=False)
 
     def __call__(self, trainer: Trainer, x: Batch) -> Loss:
+        for name in ("inference", "generation"):
+            if name not in trainer.players:
+                raise InputError(
+                    f"aggressive training needs a player `{name}`, and the model's are: {', '.join(trainer.players)}. "
+                    "Let its `players` name them so."
+                )
         if self.until.max_steps is not None and trainer.step >= self.until.max_steps:
             self.active = False
         if not self.active:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from uncollapse.processes import ALONE, Processes, Share
 from uncollapse.randomness import generator, mix, reseed, seeded
 from uncollapse.training import finite, sharding, state
 from uncollapse.training.checkpoints import Checkpoints, Snapshot
+from uncollapse.training.devices import Precision, check_precision
 from uncollapse.training.events import Event
 from uncollapse.training.inference import Inference, amortised
 from uncollapse.training.interruption import held_back
@@ -31,7 +32,6 @@ from uncollapse.training.procedures import Joint, Procedure
 from uncollapse.training.window import DESCENTS, SYMBOLS, Window
 
 CHECKPOINT_SECONDS = 120.0
-Precision = Literal["32", "bf16-mixed"]
 #: What the first process asks of all after a step, beside a checkpoint (1) and nothing (0).
 LEAVE = 2
 
@@ -370,38 +370,34 @@ def _clocks() -> tuple[float, float]:
     return time.perf_counter(), time.process_time()
 
 
-def check_precision(precision: Precision, device: torch.device) -> None:
-    """Refuses a precision that a device lacks.
-
-    Raises:
-        InputError: for bf16-mixed on the CPU, and for what is no precision.
-    """
-    if precision not in get_args(Precision):
-        raise unknown("precision", precision, get_args(Precision))
-    if precision == "bf16-mixed" and device.type == "cpu":
-        raise InputError(
-            "precision `bf16-mixed` is for a GPU: on the CPU it is many times slower than 32, and LSTMs refuse it. "
-            "Leave it out, or give a GPU (`cuda`) as the device."
-        )
-
-
 def _players(model: nn.Module, optimisers: Mapping[str, Optimiser]) -> dict[str, Player]:
-    modules: dict[str, nn.Module] = model.players()  # pyright: ignore[reportCallIssue, reportAssignmentType]
+    modules: Any = model.players()  # pyright: ignore[reportCallIssue]
+    if not isinstance(modules, Mapping) or not all(isinstance(module, nn.Module) for module in modules.values()):
+        raise InputError(
+            f"`players` of `{type(model).__name__}` must give networks by their names, such as {{'inference': "
+            f"self.encoder, 'generation': self.decoder}}, and gives `{type(modules).__name__}`."
+        )
     for name in optimisers:
         if name not in modules:
             raise unknown("player", name, modules)
     players = {name: Player(module, optimisers.get(name, Optimiser())) for name, module in modules.items()}
     if not any(player.parameters for player in players.values()):
         raise InputError("the model has no parameter to train: none of its players' parameters asks for a gradient.")
-    _check_owners(model, players)
+    _check_model(model, players)
     return players
 
 
-def _check_owners(model: nn.Module, players: Mapping[str, Player]) -> None:
+def _check_model(model: nn.Module, players: Mapping[str, Player]) -> None:
     owners: dict[int, list[str]] = {}
     for name, player in players.items():
         for parameter in player.parameters:
             owners.setdefault(id(parameter), []).append(name)
+    for name, value in model.state_dict().items():
+        if not isinstance(value, Tensor):
+            raise InputError(
+                f"`{name}` of the model's state is a `{type(value).__name__}`, and checkpoints keep tensors: make it a "
+                "buffer (`register_buffer`), or leave it out of the state."
+            )
     for name, parameter in model.named_parameters():
         found = owners.get(id(parameter), [])
         if parameter.requires_grad and len(found) != 1:
