@@ -111,6 +111,11 @@ def pipe(at: Path) -> None:
     os.mkfifo(at / "x")
 
 
+def loop(at: Path) -> None:
+    (at / "x").symlink_to(at / "y")
+    (at / "y").symlink_to(at / "x")
+
+
 def begun(at: Path) -> None:
     """A comparison that was begun with other arguments."""
     (at / "begun").mkdir()
@@ -148,6 +153,8 @@ FILES = [
     Case("no such name", "fit text --train 'a\0b' --out @/new", ("--train", "'a\\x00b'", "give a path")),
     Case("no UTF-8 name", "fit text --train @/good.txt --out '@/\udcff'", ("--out", "\\udcff'", "path in UTF-8")),
     Case("a pipe", "fit text --train @/x --out @/new", ("`@/x` is a pipe", "again", "store the text in a file"), pipe),
+    Case("a loop of links", "fit text --train @/x --out @/new", ("`@/x` leads nowhere", "give a file"), loop),
+    Case("a link to nothing", "encode @/run @/good.txt -o @/x", ("`@/x` is a link that leads nowhere",), loop),
     Case("a pipe by a setting", FIT + "--set data.valid=@/x", ("`@/x` is a pipe", "store the text in a file"), pipe),
     Case("labels are missing", FIT + "--labels", ("`@/good.txt`, line 1", "no tab", "Leave `--labels` out")),
     Case("labels are missing to read", "reconstruct @/run @/good.txt --labels", ("`@/good.txt`, line 1", "no tab")),
@@ -214,6 +221,18 @@ SPECS = [
     Case("value without a path", FIT + "--set =3", ("unknown path ``", "There is: data, model, training, seed")),
     Case("no YAML", FIT + "--set training.clip=[", ("`training.clip`", "no YAML")),
     Case("code", FIT + "--set 'training.clip=!!python/name:os.system'", ("`training.clip`", "no YAML", "python/name")),
+    Case("no date", FIT + "--set data.valid=2020-02-30", ("`data.valid`", "no YAML that can be read", "out of range")),
+    Case("no number", FIT + "--set training.clip=0b_", ("`training.clip`", "no YAML that can be read")),
+    Case("no number of its tag", FIT + "--set 'training.clip=!!int abc'", ("`training.clip`", "no YAML", "abc")),
+    Case("a loop", FIT + "--set 'training.dials=&a {x: *a}'", ("`training.dials`", "no YAML", "itself")),
+    Case(
+        "a deep one", FIT + f"--set training.clip={'[' * 2000}{']' * 2000}", ("`training.clip`", "no YAML", "recursion")
+    ),
+    Case(
+        "a dial of a switch",
+        FIT + "--set 'training.dials.model.generation.decoder.skip={kind: constant, value: 1}'",
+        ("`model.generation.decoder.skip` leads to no number, but to bool",),
+    ),
     Case("out of range", FIT + "--set training.max_epochs=0", ("`training.max_epochs` is 0", "equal to 1")),
     Case("nan", FIT + "--set training.clip=.nan", ("`training.clip` is nan", "finite")),
     Case("infinite", COMPARE + "--set training.clip=.inf", ("`training.clip` is inf", "finite")),

@@ -215,3 +215,37 @@ def blind(x: Tensor) -> None: ...
 def test_a_model_with_another_signature_is_refused_with_the_one_it_needs(model: Any) -> None:
     with pytest.raises(InputError, match=r"`[Bb]lind` cannot be evaluated.*`\(x, q=None, samples=1\)`"):
         evaluate(model, data())
+
+
+@pytest.mark.parametrize("numbers", [{"mi_passes": 0}, {"chunk": 0}, {"chunk": -1}, {"bound_samples": 0}])
+def test_numbers_of_draws_that_make_no_sense_are_refused(numbers: Any) -> None:
+    name = next(iter(numbers))
+    with pytest.raises(InputError, match=f"{name}={numbers[name]}.*at least"):
+        evaluate(vae(WEIGHT, SIGMA), torch.zeros(4, 4), samples=2, **numbers)
+
+
+class Torn(nn.Module):
+    """Gives a part of its bound in another shape."""
+
+    def __init__(self, name: str, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.change = {name: torch.zeros(shape)}
+
+    def forward(self, x: Tensor, q: Any = None, samples: int = 1) -> Bound:
+        zeros = torch.zeros(samples, len(x))
+        bound = Bound(x, zeros, zeros, zeros, zeros, torch.zeros(len(x), 1), None, None)
+        return bound._replace(**self.change)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"), [("log_likelihood", (1, 4, 5)), ("log_q", (4,)), ("log_p", (1, 1)), ("kl", (4,)), ("kl", (1, 4))]
+)
+def test_a_bound_of_another_shape_is_refused_with_the_one_it_needs(name: str, shape: tuple[int, ...]) -> None:
+    says = rf"`{name}` has the shape .*, and should have \((1, 4|4, \d)\).*Independent"
+    with pytest.raises(InputError, match=says):
+        evaluate(Torn(name, shape), torch.zeros(4, 5), samples=0, bound_samples=1)
+
+
+def test_what_is_no_bound_is_refused() -> None:
+    with pytest.raises(InputError, match="must return a `Bound`, and returned `Tensor`"):
+        evaluate(lambda x, q=None, samples=1: x, torch.zeros(4, 5))

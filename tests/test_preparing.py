@@ -236,7 +236,7 @@ def test_other_settings_make_another_corpus(large: Path) -> None:
     assert len([one for one in (large.parent / "cache").iterdir() if one.is_dir()]) == 4
 
 
-@pytest.mark.parametrize("how", ["changed", "cut", "missing", "no JSON"])
+@pytest.mark.parametrize("how", ["changed", "cut", "missing", "no JSON", "no entries"])
 @pytest.mark.parametrize("name", ["train.ids", "test.ends", "about.json", "index.json"])
 def test_a_damaged_corpus_is_made_anew(large: Path, name: str, how: str) -> None:
     whole = Corpus.load(large).fingerprint
@@ -247,6 +247,7 @@ def test_a_damaged_corpus_is_made_anew(large: Path, name: str, how: str) -> None
         "cut": content[:-1],
         "missing": b"",
         "no JSON": b"7",
+        "no entries": b"{}",
     }[how]
     path.unlink() if how == "missing" else path.write_bytes(damaged)
 
@@ -337,3 +338,15 @@ def test_the_environment_says_where_the_cache_is(
         monkeypatch.setenv(name, value)
 
     assert cache.place() == Path(place)
+
+
+def test_a_user_without_a_home_is_told_what_to_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("UNCOLLAPSE_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", home)
+    with pytest.raises(InputError, match="no home folder for that: name a folder in the environment variable UNCOLL"):
+        cache.place()

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, Laplace, Normal
+from torch.distributions import Bernoulli, Distribution, Independent, Laplace, MultivariateNormal, Normal, Uniform
 from torch.utils.data import DataLoader, TensorDataset
 
 from linear_gaussian import orthogonal, vae
@@ -343,3 +343,31 @@ def test_the_stock_model_is_asked_for_its_posterior_without_a_pass_of_the_decode
     collect(model, [torch.randn(6, 4)], samples=0, bound_samples=1)
 
     assert len(seen) == passes  # A model with a forward of its own may have a posterior of its own.
+
+
+def families(loc: Tensor, spread: Tensor) -> list[Any]:
+    """Laws, some of which somebody has looked at: torch keeps what it works out."""
+    covariance = torch.diag_embed(spread)
+    laws = [
+        Independent(Uniform(loc, loc + spread), 1),
+        MultivariateNormal(loc, covariance),
+        MultivariateNormal(loc, precision_matrix=covariance),
+        MultivariateNormal(loc, scale_tril=covariance),
+        Independent(Bernoulli(logits=loc), 1),
+        Independent(Bernoulli(probs=loc.sigmoid()), 1),
+    ]
+    for law in laws[1:4]:
+        _ = law.precision_matrix, law.covariance_matrix, law.scale_tril
+    for law in laws[4:]:
+        _ = law.base_dist.logits, law.base_dist.probs
+    return laws
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_some_items_of_a_law_are_the_law_of_those_items(number: int) -> None:
+    law = families(torch.randn(4, 3), torch.rand(4, 3) + 0.5)[number]
+    x = law.sample()
+    for which in (operations.take(law, slice(1, 3)), operations.take(operations.cat([law, law]), slice(5, 7))):
+        torch.testing.assert_close(which.log_prob(x[1:3]), law.log_prob(x)[1:3])
+    pairs = operations.pairwise_log_prob(law, x) if number in (1, 2, 3) else None
+    assert pairs is None or torch.allclose(pairs.diagonal(), law.log_prob(x), atol=1e-5)

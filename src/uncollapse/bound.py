@@ -67,6 +67,29 @@ class Bound(NamedTuple):
         return self.log_likelihood + self.log_p - self.log_q
 
 
+def checked(found: Any, x: Batch, samples: int = 1) -> Bound:
+    """What a model gave for a batch, if it is a bound on it.
+
+    Raises:
+        InputError: where it is none, or not of these items and samples.
+    """
+    if not isinstance(found, Bound):
+        raise InputError(f"the model must return a `Bound`, and returned `{type(found).__name__}`: see `Bound`.")
+    items = size(x)
+    for name in ("log_likelihood", "log_q", "log_p"):
+        _check_shape(name, getattr(found, name), (samples, items))
+    _check_shape("kl", found.kl, (items, found.kl.shape[-1] if found.kl.ndim else 1))
+    return found
+
+
+def _check_shape(name: str, value: Tensor, shape: tuple[int, int]) -> None:
+    if value.shape != shape:
+        raise InputError(
+            f"the model's `{name}` has the shape {tuple(value.shape)}, and should have {shape}: a law over the units "
+            "of an item is one event (`torch.distributions.Independent(law, 1)`), and z has (samples, items) first."
+        )
+
+
 def _part(x: Batch, name: str) -> Any:
     if isinstance(x, Tensor):
         return x

@@ -80,7 +80,7 @@ def turn(root: Any, path: str, value: float) -> None:
     here = root
     for name in way:
         here = _at(here, name, path)
-    if not isinstance(_at(here, last, path), int | float):
+    if isinstance(_at(here, last, path), bool) or not isinstance(_at(here, last, path), int | float):
         raise InputError(f"the dial `{path}` leads to no number, but to {type(_at(here, last, path)).__name__}.")
     if isinstance(here, dict):
         here[last] = value

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from uncollapse.bound import Batch, Bound, seen, target
+from uncollapse.bound import Batch, Bound, checked, seen, target
 from uncollapse.divergence import kl_by_group
 
 
@@ -89,4 +89,4 @@ class VAE(nn.Module):
 def posterior(model: Any, x: Batch) -> Distribution | None:
     """The q of a model's bound on a batch; of the stock model, as it is, without a pass of its decoder."""
     forward = getattr(model, "forward", None)
-    return model.encoder(x) if getattr(forward, "__func__", None) is VAE.forward else model(x).q
+    return model.encoder(x) if getattr(forward, "__func__", None) is VAE.forward else checked(model(x), x).q

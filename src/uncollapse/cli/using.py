@@ -165,6 +165,8 @@ def _check_ways(decode: str, **given: float | None) -> None:
 
 def _check_target(path: Path) -> None:
     """Refuses a place where no array can be stored, or where something else is, before any work."""
+    if path.is_symlink() and not path.exists():
+        raise InputError(f"`{path}` is a link that leads nowhere: give a file.")
     if path.is_dir():
         raise InputError(f"`{path}` is a folder: give a file, such as `{path / 'z.npy'}`.")
     if not path.parent.is_dir():
@@ -188,6 +190,7 @@ def _store(path: Path, z: Tensor) -> None:
     from uncollapse.files import replacing, unwritable
 
     special = path.exists() and not path.is_file()
+    path = path if special else path.resolve()  # What a link leads to is replaced, not the link.
     # The folder is not ours: a name that nobody else has.
     aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:

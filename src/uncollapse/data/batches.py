@@ -131,14 +131,18 @@ def source(data: Any, batch_size: int) -> Any:
     if isinstance(data, np.ndarray):
         data = _as_tensor(data)
     if isinstance(data, Tensor) or _is_namedtuple(data):
+        _refuse_no_batch(data, "the data")
         return Batched(partial(_rows, data), in_order(bound.size(data), batch_size))
     _refuse_one_shot(data)
     if isinstance(data, Dataset):
         return Batched(partial(_collate, data), in_order(len(data), batch_size))  # pyright: ignore[reportArgumentType]
     if len(data) == 0:
         raise InputError("the source of batches is empty: give at least one batch.")
+    with torch.random.fork_rng(devices=[]):  # It may draw at random.
+        first = data[0]
     if isinstance(data, list | tuple):
-        _refuse_rows(data[0])
+        _refuse_rows(first)
+    _refuse_no_batch(first, f"a batch of the {type(data).__name__}")
     return data
 
 
@@ -152,7 +156,11 @@ def numbered(batches: Any) -> Iterator[tuple[Tensor, Batch]]:
 
 
 def _as_tensor(array: np.ndarray) -> Tensor:
-    tensor = torch.from_numpy(array)
+    if isinstance(array, np.ma.MaskedArray) or array.dtype.kind not in "biufc":
+        kind = "a mask" if isinstance(array, np.ma.MaskedArray) else f"the type `{array.dtype}`"
+        raise InputError(f"the array has {kind}, which no tensor has: give an array of numbers.")
+    # Numpy may go through memory backwards, or keep a number's bytes in the other order.
+    tensor = torch.from_numpy(np.ascontiguousarray(array, array.dtype.newbyteorder("=")))
     # Numpy makes float64 of everything, which no network of torch's default type can read.
     return tensor.to(torch.get_default_dtype()) if tensor.is_floating_point() else tensor
 
@@ -169,7 +177,22 @@ def _collate(data: Any, items: Tensor) -> Batch:
     picked = [data[i] for i in items.tolist()]
     if isinstance(picked[0], tuple | list) and not _is_namedtuple(picked[0]):
         picked = [item[0] for item in picked]
-    return default_collate(picked)
+    batch = default_collate(picked)
+    _refuse_no_batch(batch, f"a batch of the {type(data).__name__}")
+    return batch
+
+
+def _refuse_no_batch(x: Any, what: str) -> None:
+    parts = [x] if isinstance(x, Tensor) else list(x) if _is_namedtuple(x) else []
+    if not parts or not all(isinstance(part, Tensor) and part.ndim for part in parts):
+        names = f" with `{'`, `'.join(map(str, x))}`" if isinstance(x, Mapping) else ""
+        raise InputError(
+            f"{what} must be a tensor (B, ...) or a NamedTuple of tensors, and is a `{type(x).__name__}`{names}: make "
+            "it one, for a dictionary as in `Batch(**x)` with a `typing.NamedTuple` of its names."
+        )
+    if len({len(part) for part in parts}) > 1 or not len(parts[0]):
+        sizes = ", ".join(str(tuple(part.shape)) for part in parts)
+        raise InputError(f"{what} has no items, or its tensors not the same number of them: {sizes}.")
 
 
 def _refuse_rows(first: Any) -> None:

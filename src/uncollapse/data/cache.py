@@ -17,9 +17,19 @@ INDEX = "index.json"
 
 
 def place() -> Path:
-    """Where prepared corpora are: `UNCOLLAPSE_CACHE`, else `uncollapse` in `XDG_CACHE_HOME` or `~/.cache`."""
-    own = os.environ.get("UNCOLLAPSE_CACHE")
-    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "uncollapse"
+    """Where prepared corpora are: `UNCOLLAPSE_CACHE`, else `uncollapse` in `XDG_CACHE_HOME` or `~/.cache`.
+
+    Raises:
+        InputError: where none of these is there.
+    """
+    own, cache = os.environ.get("UNCOLLAPSE_CACHE"), os.environ.get("XDG_CACHE_HOME")
+    try:
+        return Path(own) if own else Path(cache or Path.home() / ".cache") / "uncollapse"
+    except RuntimeError:  # A container's user need not have a home.
+        raise InputError(
+            "a text this large is prepared once and kept, and this user has no home folder for that: name a folder in "
+            "the environment variable UNCOLLAPSE_CACHE."
+        ) from None
 
 
 def entry(key: str, make: Callable[[Path], None]) -> Path:
@@ -64,7 +74,9 @@ def _whole(folder: Path) -> bool:
     """Whether every file is as it was written."""
     try:
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        return all(_digest(folder / name) == digest for name, digest in index.items())
+        there = {path.name for path in folder.iterdir()} - {INDEX}
+        whole = all(_digest(folder / name) == digest for name, digest in index.items())
+        return whole and there == index.keys() != set()
     except (OSError, ValueError, AttributeError):
         return False
 

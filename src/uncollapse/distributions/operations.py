@@ -17,11 +17,17 @@ from torch.distributions import Distribution, Independent, Normal
 
 from uncollapse.errors import InputError
 
+#: Parameters that say the same: torch keeps those that somebody has looked at, and takes one of them only.
+_ALIKE = (("logits", "probs"), ("scale_tril", "covariance_matrix", "precision_matrix"))
+
 
 @singledispatch
 def parameters(law: Distribution) -> dict[str, Tensor]:
     """The law's parameters by name, each (B, ...)."""
-    names = [name for name in cast(dict[str, Any], type(law).arg_constraints) if name in law.__dict__]
+    # Of the law itself: some say it as a property.
+    names = [name for name in cast(dict[str, Any], law.arg_constraints) if name in law.__dict__]
+    for same in _ALIKE:
+        names = [name for name in names if name not in same or name == next(n for n in same if n in names)]
     if not names:
         raise InputError(
             f"the law `{type(law).__name__}` does not say its parameters: register it with "

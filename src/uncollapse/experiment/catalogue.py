@@ -109,9 +109,20 @@ def parse(text: str, where: str) -> Any:
         where: What an error calls it.
     """
     try:
-        return yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise InputError(f"{where} is no YAML: {' '.join(str(error).split())}.") from None
+        said = yaml.load(text, _Loader)
+        if _is_endless(said):
+            raise ValueError("it refers to itself")
+        return said
+    # Of broken tags and numbers PyYAML raises whatever their reading met.
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as error:
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{where} is no YAML that can be read: {why}.") from None
+
+
+def _is_endless(value: Any, within: tuple[Any, ...] = ()) -> bool:
+    """Whether a list or a mapping is a part of itself."""
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(value is one for one in within) or any(_is_endless(part, (*within, value)) for part in parts)
 
 
 @cache

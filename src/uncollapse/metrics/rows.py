@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
 from uncollapse import files
-from uncollapse.bound import Batch, Bound, move, size, symbols
+from uncollapse.bound import Batch, Bound, checked, move, size, symbols
 from uncollapse.data.batches import numbered, source
 from uncollapse.distributions import operations
 from uncollapse.errors import InputError
@@ -150,12 +150,13 @@ def collect(
         processes: Those that measure together, each some of the batches; all of them get all rows.
 
     Raises:
-        InputError: for a model or data that cannot be used, `bound_samples` below 1, or `samples` below 0.
+        InputError: for a model or data that cannot be used, `bound_samples` or `chunk` below 1, or `samples`
+            below 0.
     """
-    if samples < 0 or bound_samples < 1:
+    if samples < 0 or bound_samples < 1 or (chunk is not None and chunk < 1):
         raise InputError(
-            f"cannot evaluate with samples={samples} and bound_samples={bound_samples}: give `samples` of at "
-            "least 0 (0: no importance weights) and `bound_samples` of at least 1."
+            f"cannot evaluate with samples={samples}, bound_samples={bound_samples} and chunk={chunk}: give `samples` "
+            "of at least 0 (0: no importance weights), and the others of at least 1."
         )
     refuse_other_signatures(model)
     plan = _Plan(model, samples, bound_samples, seed, chunk, [] if networks(model) is not None else [AS_IT_IS])
@@ -243,7 +244,7 @@ def _passes(
         # Seeded also where z is given, for a plain function whose dropout nobody could turn off.
         with seeded(plan.seed, purpose, index, k, device=_device(x)):
             given = {} if z is None else {"q": operations.fixed(q, z)}
-            found = plan.model(x, **given, samples=number)
+            found = checked(plan.model(x, **given, samples=number), x, number)
         if z is not None and not _same(found.z, z) and OWN_NOISE not in plan.warnings:
             plan.warnings.append(OWN_NOISE)
         yield found

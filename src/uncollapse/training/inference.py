@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from uncollapse.bound import Batch, Bound, thinned
+from uncollapse.bound import Batch, Bound, checked, thinned
 from uncollapse.model import Model
 from uncollapse.objective import Objective
 
@@ -14,7 +14,7 @@ Inference = Callable[[Model, Objective, Batch], Bound]
 
 def amortised(model: Model, objective: Objective, x: Batch) -> Bound:
     """The encoder's answer as it is."""
-    return model(x)
+    return checked(model(x), x)
 
 
 @dataclass(frozen=True)
