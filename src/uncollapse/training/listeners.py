@@ -66,9 +66,10 @@ def _keep(path: Path, lines: int) -> None:
 
 
 class TensorBoard:
-    """Writes every number of windows and epochs as scalars, each once however often a run goes on.
+    """Writes every number of windows and epochs as scalars, once however often a run goes on.
 
-    It needs the extra `tensorboard`.
+    TensorBoard drops by their step those that a kill leaves behind. An epoch that was told and not saved is there
+    twice, with the same values, where the last checkpoint is of its last step. It needs the extra `tensorboard`.
     """
 
     def __init__(self, folder: Path) -> None:
