@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import threading
 from pathlib import Path
 
@@ -37,6 +38,19 @@ def test_what_a_kill_left_is_written_over_and_a_link_is_not_followed(tmp_path: P
     (tmp_path / "a.partial").symlink_to(theirs)
     files.write_text(tmp_path / "a.json", "newer")
     assert (theirs.read_text(), (tmp_path / "a.json").read_text()) == ("theirs", "newer")
+
+
+def test_a_left_over_that_is_no_file_of_ours_is_replaced_and_not_written_through(tmp_path: Path) -> None:
+    theirs, aside = tmp_path / "theirs", tmp_path / "a.partial"
+    theirs.write_text("theirs")
+    theirs.chmod(0o600)
+    for leave in (lambda: aside.hardlink_to(theirs), lambda: os.mkfifo(aside)):
+        leave()
+        files.write_text(tmp_path / "a.json", "new")
+        assert (tmp_path / "a.json").read_text() == "new"
+        assert (tmp_path / "a.json").stat().st_mode & 0o777 != 0o600
+        (tmp_path / "a.json").unlink()
+    assert theirs.read_text() == "theirs"
 
 
 def test_a_block_that_fails_leaves_what_was_there(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ its content no longer fits.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import json
@@ -24,6 +23,8 @@ from torch import Tensor
 from uncollapse.errors import InputError, because
 
 DIGEST = "digest"
+#: How often a file is looked for that nobody else writes, before it is written all the same.
+_TRIES = 1000
 #: What the safetensors format calls the types of tensors.
 _TYPES = {
     torch.bool: "BOOL",
@@ -70,25 +71,40 @@ def replacing(path: Path, aside: Path | None = None) -> Iterator[BinaryIO]:
 
 
 def _alone(path: Path) -> BinaryIO:
-    """An empty file that no other process writes; one that does is waited for."""
-    while True:
-        try:
-            number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-        except OSError as error:
-            if error.errno != errno.ELOOP:
-                raise
-            path.unlink()  # Never through a link that somebody left there.
-            continue
-        file = os.fdopen(number, "wb")
-        with suppress(OSError):  # A filesystem that knows no locks: whoever writes last is read.
-            fcntl.flock(file, fcntl.LOCK_EX)
-        try:
-            if os.path.samestat(path.stat(), os.fstat(number)):
-                file.truncate(0)
+    """A new file that no other process writes; one that does is waited for."""
+    for _ in range(_TRIES):
+        with suppress(FileExistsError):
+            file = path.open("xb")  # Never through a link that somebody left there.
+            if _taken(file.fileno(), path):
                 return file
-        except FileNotFoundError:
-            pass
-        file.close()  # The other process has renamed it meanwhile.
+            file.close()
+        _clear(path)
+    return path.open("wb")
+
+
+def _clear(path: Path) -> None:
+    """Waits for who writes a file, and removes one that nobody does: a kill has left it."""
+    try:
+        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return
+    except OSError:  # A link, or what may not be read.
+        return path.unlink(missing_ok=True)
+    try:
+        if _taken(number, path):
+            path.unlink(missing_ok=True)
+    finally:
+        os.close(number)
+
+
+def _taken(number: int, path: Path) -> bool:
+    """Waits for the lock of an open file; whether it still has its name then."""
+    with suppress(OSError):  # A filesystem that knows no locks: whoever writes last is read.
+        fcntl.flock(number, fcntl.LOCK_EX)
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(number))
+    except FileNotFoundError:
+        return False
 
 
 def unwritable(path: Path, error: OSError) -> InputError:
