@@ -138,7 +138,7 @@ def report(root: Path, keep: Path) -> None:
 def _rows(root: Path, data: str, candidate: str) -> Iterator[Row]:
     for folder in sorted((root / data / candidate).glob("seed?")):
         for row in compare.collect(folder, SAMPLES).rows:
-            if "error" not in row:
+            if "verdict" in row:
                 yield {**row, "remedy": candidate}
 
 

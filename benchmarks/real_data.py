@@ -112,7 +112,7 @@ def _rows(folder: Path, data: str) -> list[Row]:
     for part in parts(folder, Path()):
         if part.name.split("-")[0] == data and (folder / part.name / "cells").is_dir():
             found = compare.collect(folder / part.name, SAMPLES)
-            rows += [{**row, "remedy": row["remedy"] + part.label} for row in found.rows if "error" not in row]
+            rows += [{**row, "remedy": row["remedy"] + part.label} for row in found.rows if "verdict" in row]
     return rows
 
 
@@ -131,9 +131,10 @@ def _differences(rows: list[Row], paired: dict[str, Any]) -> list[list[str]]:
             values = [one[figure]["value"] - plain[figure]["value"] for one, plain in pairs]
             seeds = stdev(values) / len(values) ** 0.5 if len(values) > 1 else nan
             items = paired[remedy][figure]["over_items"] if remedy in paired else nan
-            line.append(
-                str(Difference(mean(values), items, seeds, len(values))).replace("items ± nan", "items unpaired")
-            )
+            said = str(Difference(mean(values), items, seeds, len(values)))
+            if remedy not in paired:
+                said = said.replace("(", "(items unpaired, ") if "(" in said else f"{said} (items unpaired)"
+            line.append(said)
         table.append(line)
     return table
 

@@ -124,9 +124,11 @@ done
 case $remedy in
   killed) kill -9 $$ ;;
   failed) echo "uncollapse: no luck." >&2; exit 3 ;;
+  empty) exit 0 ;;
 esac
 mkdir -p "$out"
 echo "$UNCOLLAPSE_PARENT" > "$out/parent"
+echo "$1 $2 $3 $4" > "$out/flags"
 cp "$(dirname "$0")"/figures/* "$out"
 """
 
@@ -159,6 +161,16 @@ def test_cells_that_fail_are_shown_with_their_errors_and_the_others_finish(short
     rows = json.loads((short / "comparison.json").read_text())["rows"]
     assert {row["remedy"]: row.get("error", "") for row in rows} == found
     assert int((short / "cells" / "plain-seed0" / "parent").read_text()) == os.getpid()
+
+
+def test_a_cell_that_ends_well_and_leaves_no_figures_failed(short: Path) -> None:
+    said = "it ended without an error, and left no figures that can be used."
+    assert errors(short, ["empty", "plain"]) == {"empty": said, "plain": ""}
+
+
+def test_a_cell_takes_no_module_of_the_working_folder(short: Path) -> None:
+    errors(short, ["plain"])
+    assert (short / "cells" / "plain-seed0" / "flags").read_text() == "-P -m uncollapse fit\n"
 
 
 def test_a_cell_that_cannot_be_started_is_one_that_failed(short: Path) -> None:

@@ -15,6 +15,7 @@ from uncollapse.errors import InputError
 from uncollapse.experiment import execute, run
 from uncollapse.experiment.api import load
 from uncollapse.experiment.spec import Spec
+from uncollapse.experiment.trained import Trained
 from uncollapse.metrics.rows import Rows
 from uncollapse.training.listeners import Listener, Moment
 
@@ -120,3 +121,26 @@ def test_an_evaluation_of_an_unfinished_training_says_so(text: Path, tmp_path: P
     report = execute.judge(tmp_path / "run", samples=1).report
     assert report["finished"] is True
     assert not any("not finished" in text for text in report["warnings"])
+
+
+def test_what_a_training_came_to_while_it_was_judged_is_not_said_of_the_weights_before(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(moment: Moment) -> None:
+        if moment.kind == "step" and moment.epoch == 1:
+            raise KeyboardInterrupt
+
+    spec = Options(train=text, overrides=(*VALUES, "training.max_epochs=2")).spec("text", ["plain"], 0)
+    with pytest.raises(KeyboardInterrupt):
+        execute.train(spec, tmp_path / "run", {}, [stop])
+
+    def load_and_go_on(path: Path) -> Trained:
+        trained = load(path)
+        execute.train(spec, path, {})
+        return trained
+
+    before = execute.seconds(tmp_path / "run", "seconds")
+    monkeypatch.setattr(execute, "load", load_and_go_on)
+    report = execute.judge(tmp_path / "run", samples=1).report
+    assert report["finished"] is False
+    assert report["seconds"] == before != execute.seconds(tmp_path / "run", "seconds")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -104,3 +105,12 @@ def test_every_figure_in_json_is_an_object(comparison: Comparison) -> None:
     for name in ("nll", "neg_elbo", "kl", "mi", "active_units", "seconds"):
         assert row[name].keys() >= {"value", "se", "n", "unit", "cap"}
     assert row["verdict"].startswith("healthy")
+
+
+def test_one_item_has_no_error_over_items(tmp_path: Path) -> None:
+    one = torch.tensor([3.0], dtype=torch.float64)
+    found = Comparison([cell(tmp_path, "plain", 0, one), cell(tmp_path, "beta", 0, one + 1)])
+    assert found.differences()[1] == ["beta", "+1.00", "+1.00"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert math.isnan(found.difference("beta", "nll").over_items)  # pyright: ignore

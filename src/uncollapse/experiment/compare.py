@@ -283,6 +283,8 @@ def _run_cell(state: State, fit_arguments: Sequence[str], evaluation: str, jobs:
             ended = processes.run(command, output, threads=max(1, (os.cpu_count() or 1) // jobs))
     except OSError as error:
         ended, state.error = 1, f"it could not be started: {error.strerror or error}."
+    if ended == 0 and _figures(state.folder / evaluation) is None:
+        ended, state.error = 1, "it ended without an error, and left no figures that can be used."
     if ended < 0:
         state.error = f"its process was ended by {signal.Signals(-ended).name}."
     state.status = "failed" if ended else "done"

@@ -135,6 +135,8 @@ def judge(
         InputError: where there is no whole run, or where its data has changed.
     """
     spec = validated(run.read_spec(path))
+    # Before the weights are read: a training may go on, or end, while they are judged.
+    stands, spent = standing(path, spec), {clock: seconds(path, clock) for clock in ("seconds", "cpu_seconds")}
     trained = load(path)
     corpus = build.corpus(spec, tell)
     environment = run.read_environment(path)
@@ -143,7 +145,6 @@ def judge(
     chosen = subset(batches(spec, corpus, split), items)
     model = trained.model.to(hardware.device)
     figures = evaluate(model, chosen, samples=samples, seed=seed, processes=hardware.processes)
-    stands = standing(path, spec)
     unfinished = [] if stands is None else [f"the training is not finished: {stands} The same command goes on with it."]
     figures = replace(figures, warnings=(*unfinished, *figures.warnings, *remarks.on_items(corpus, split)))
     report = {
@@ -151,8 +152,7 @@ def judge(
         **environment["asked"],
         "seed": spec.seed,
         "evaluation_seed": seed,
-        "seconds": seconds(path, "seconds"),
-        "cpu_seconds": seconds(path, "cpu_seconds"),
+        **spent,
         "split": split,
         "finished": stands is None,
         "verdict": _verdict(figures, corpus, split),
