@@ -223,6 +223,13 @@ def test_a_model_without_players_is_refused() -> None:
         uc.fit(model, items(), items(32), progress=False)
 
 
+def test_players_that_are_no_networks_are_refused() -> None:
+    model: Any = network()
+    model.players = lambda: None
+    with pytest.raises(uc.InputError, match="`players` of `VAE` must give networks by their names"):
+        uc.fit(model, items(), items(32), progress=False)
+
+
 def test_a_list_of_rows_is_refused() -> None:
     with pytest.raises(uc.InputError, match="a list is taken for batches"):
         uc.fit(network(), list(items()), items(32), progress=False)
@@ -231,6 +238,9 @@ def test_a_list_of_rows_is_refused() -> None:
 def test_the_seed_is_no_setting_and_may_be_a_number_of_numpy(tmp_path: Path) -> None:
     with pytest.raises(uc.InputError, match=r"the seed is no setting.*`fit\(\.\.\., seed=1\)`"):
         uc.fit(network(), items(), items(32), settings={"seed": 4}, progress=False)
+    for seed in (1.7, "3", None):
+        with pytest.raises(uc.InputError, match=r"the seed cannot be `.*`: give a whole number"):
+            uc.fit(network(), items(), items(32), seed=seed, progress=False)  # pyright: ignore
     uc.fit(network(), items(), items(32), out=tmp_path, seed=np.int64(3), max_epochs=1, progress=False)  # pyright: ignore
     assert "seed: 3" in (tmp_path / "spec.yaml").read_text()
 

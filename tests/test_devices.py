@@ -20,10 +20,10 @@ def test_a_device_that_is_not_there_is_refused_with_those_that_are(device: Any) 
     assert "PyTorch, please report" not in str(error.value)
 
 
-def test_a_gpu_is_asked_for_without_touching_it() -> None:
+def test_a_gpu_can_be_asked_for_without_touching_it() -> None:
     with mock.patch("torch.cuda.device_count", return_value=2):
-        assert check_device("cuda:1") == torch.device("cuda:1")
-        assert check_device("cuda") == torch.device("cuda")
+        assert check_device("cuda:1", touch=False) == torch.device("cuda:1")
+        assert check_device("cuda", touch=False) == torch.device("cuda")
 
 
 def test_the_gpu_that_is_asked_for_is_the_one_that_is_seeded() -> None:

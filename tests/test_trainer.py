@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -113,11 +114,11 @@ def test_an_event_happens_once_however_a_run_is_stopped(tmp_path: Path, when: An
 
 
 def _weigh(run: Trainer) -> None:
-    run.objective.weights["distortion"] = 0.2
+    run.objective.weights["distortion"] = torch.tensor(0.2)  # pyright: ignore[reportArgumentType]
 
 
 def _clip(run: Trainer) -> None:
-    run.clip = 0.01
+    run.clip = np.float32(0.01)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _slow_down(run: Trainer) -> None:
@@ -361,6 +362,14 @@ def test_aggressive_training_says_which_players_it_needs() -> None:
     run = Trainer(model, data(), data(), procedure=Aggressive())
     with pytest.raises(uc.InputError, match="needs a player `inference`, and the model's are: encoder, rest"):
         run.fit()
+
+
+def test_players_may_be_in_a_dictionary_of_modules() -> None:
+    model = small()
+    model.__class__, Named.said = Named, nn.ModuleDict({"inference": model.encoder, "generation": model.generation})
+    run = Trainer(model, data(), data(), max_epochs=1)
+    run.fit()
+    assert run.step == 12
 
 
 class Extra(nn.Linear):

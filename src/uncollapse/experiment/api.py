@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from uncollapse.bound import Source
+from uncollapse.bound import Source, checked_batch
 from uncollapse.data.batches import source
 from uncollapse.data.text import Vocabulary
 from uncollapse.errors import InputError
@@ -29,6 +30,7 @@ from uncollapse.training.checkpoints import Checkpoints, newest_best
 from uncollapse.training.devices import Precision
 from uncollapse.training.listeners import JSONLines, Listener
 from uncollapse.training.progress import progress as progress_on
+from uncollapse.training.trainable import networks
 from uncollapse.training.trainer import CHECKPOINT_SECONDS
 
 
@@ -82,13 +84,13 @@ def fit(
     Raises:
         InputError: for a model, data, remedies or settings that cannot be used.
     """
-    shorthands = {f"training.optimisers.{name}.learning_rate": learning_rate for name in _players(model)}
+    shorthands = {f"training.optimisers.{name}.learning_rate": learning_rate for name in networks(model)}
     shorthands |= {"training.max_epochs": max_epochs, "training.plateau.patience": patience}
     spec = _spec(remedies, {k: v for k, v in shorthands.items() if v is not None} | dict(settings or {}), seed)
     sources, folder = (source(train, batch_size), source(valid, batch_size)), None if out is None else Path(out)
     hardware = launch(device, devices, strategy, precision)
     processes = hardware.processes
-    mark = processes.first(lambda: _mark(model, sources, seed)) if folder else ""
+    mark = processes.first(lambda: _mark(model, sources, spec.seed)) if folder else ""
     named = identity(spec, mark)
     heard = [
         *([run.SameFolder(folder), JSONLines(folder / run.METRICS)] if folder else []),
@@ -99,7 +101,7 @@ def fit(
         spec.training,
         model,
         *sources,
-        seed=seed,
+        seed=spec.seed,
         checkpoints=Checkpoints(folder and folder / run.CHECKPOINTS, named),
         listeners=heard if processes.leads else [],
         checkpoint_seconds=checkpoint_seconds,
@@ -118,7 +120,11 @@ def _spec(remedies: Sequence[str], settings: Mapping[str, Any], seed: int) -> Sp
     if "seed" in settings:
         raise InputError("the seed is no setting: give it to `fit` itself, as in `fit(..., seed=1)`.")
     overrides = [f"{path}={_written(path, value)}" for path, value in settings.items()]
-    return validated({**compose("vector", list(remedies), overrides), "seed": int(seed)})
+    try:
+        seed = operator.index(seed)  # Of any library's whole numbers.
+    except TypeError:
+        raise InputError(f"the seed cannot be `{seed!r}`: give a whole number.") from None
+    return validated({**compose("vector", list(remedies), overrides), "seed": seed})
 
 
 def _mark(model: nn.Module, sources: Sequence[Source], seed: int) -> str:
@@ -134,22 +140,12 @@ def fingerprint(model: nn.Module, *sources: Source) -> str:
     for batches in sources:
         digest.update(f"{len(batches)} batches".encode())
         for i in range(len(batches)):
-            x = batches[i]
+            x = checked_batch(batches[i])
             for part in [x] if isinstance(x, Tensor) else x:
                 digest.update(f"{part.dtype}{tuple(part.shape)}".encode())
                 # As bytes, because numpy lacks some of torch's types.
                 digest.update(part.detach().cpu().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _players(model: Any) -> Iterable[str]:
-    if "players" not in dir(model):
-        raise InputError(
-            f"`{type(model).__name__}` cannot be trained: it has no `players`, who step in turn. Give it a method "
-            "`players(self)` that names its networks, such as `return {'inference': self.encoder, 'generation': "
-            "self.decoder}`, or make a `VAE` of them."
-        )
-    return model.players()
 
 
 def _written(path: str, value: Any) -> str:

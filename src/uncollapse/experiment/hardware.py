@@ -63,8 +63,8 @@ def launch(
     """
     if strategy not in get_args(Strategy):
         raise unknown("strategy", strategy, get_args(Strategy))
-    check_precision(precision, check_device(device))
     here, machines = started() or (devices, 1)
+    check_precision(precision, check_device(device, touch=here * machines == 1))
     if here * machines == 1:
         return Hardware(device, precision)
     fabric = _fabric(torch.device(device).type, here, machines)
@@ -80,6 +80,8 @@ def started() -> tuple[int, int] | None:
         here, everywhere = _said("LOCAL_WORLD_SIZE", None), _said("WORLD_SIZE", None)
     else:
         here, everywhere = _said("SLURM_NTASKS_PER_NODE", 1), _said("SLURM_NTASKS", 1)
+    if everywhere % here:
+        raise InputError(f"{everywhere} processes are not the same number on each machine, with {here} on this one.")
     return None if everywhere == 1 else (here, everywhere // here)
 
 

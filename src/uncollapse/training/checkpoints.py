@@ -186,7 +186,7 @@ class Checkpoints:
         """Goes on from one `last`."""
         snapshot = self._read(path)
         best = snapshot.state.get("best_file")
-        if best is not None and not (isinstance(best, str) and _OURS.fullmatch(best)):
+        if best is not None and not (isinstance(best, str) and re.fullmatch(r"best-\d{8,}\.safetensors", best)):
             raise InputError(f"`{path}` is damaged: it names no `best`.")
         self._best_name = best
         self._kept = [(path.name, self._best_name)]

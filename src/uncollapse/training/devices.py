@@ -11,18 +11,21 @@ from uncollapse.errors import InputError, unknown
 Precision = Literal["32", "bf16-mixed"]
 
 
-def check_device(device: Any) -> torch.device:
+def check_device(device: Any, touch: bool = True) -> torch.device:
     """The device of a name.
+
+    Arguments:
+        device: What `torch.device` takes.
+        touch: Whether to use it; of several processes each would take memory of the first GPU.
 
     Raises:
         InputError: where it is not there, with those that are.
     """
     try:
         found = torch.device(device)
-        if found.type == "cuda":  # Without touching it: every process of several would take memory of the first one.
-            if torch.cuda.device_count() <= (found.index or 0):
-                raise RuntimeError("there is no such GPU")
-        else:
+        if found.type == "cuda" and torch.cuda.device_count() <= (found.index or 0):
+            raise RuntimeError("there is no such GPU")
+        if touch:
             torch.zeros(1, device=found).item()
     except (RuntimeError, AssertionError, ImportError, TypeError) as error:
         there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]

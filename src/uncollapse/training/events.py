@@ -2,8 +2,9 @@
 
 Where an event falls is a function of the counters that a checkpoint holds, and its effect on what a checkpoint
 holds is in those after it; so it happens exactly once, however often a run is stopped and goes on. A checkpoint
-holds the tensors of the model and of the objective, the objective's weights, the largest gradient norm, and the
-optimisers' learning rates and memories. What else an event changes, it changes for the process at hand.
+holds the tensors of the model and of the objective, the objective's weights, the largest gradient norm, the
+optimisers' learning rates and memories, and what procedure, plateau and counters remember. What else an event
+changes, it changes for the process at hand.
 """
 
 from __future__ import annotations

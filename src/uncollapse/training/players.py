@@ -56,7 +56,7 @@ class Player:
     @property
     def learning_rate(self) -> float:
         """The step size at present."""
-        return self.steps.param_groups[0]["lr"] if self.steps else 0.0
+        return float(self.steps.param_groups[0]["lr"]) if self.steps else 0.0
 
     def recall(self, memory: dict[str, Tensor], learning_rate: float) -> None:
         """A fresh optimiser at this learning rate, with the tensors that `memory` gave."""

@@ -25,7 +25,12 @@ def taken(trainer: Trainer) -> Snapshot:
     for name, player in trainer.players.items():
         tensors |= {f"optimiser/{name}/{k}": v for k, v in player.memory().items()}
     state = {name: getattr(trainer, name) for name in NUMBERS}
-    state |= {"weights": trainer.objective.weights, "procedure": trainer.procedure.memory()}
+    # Floats, as an event may leave a number of another library.
+    state["clip"] = None if trainer.clip is None else float(trainer.clip)
+    state |= {
+        "weights": {k: float(v) for k, v in trainer.objective.weights.items()},
+        "procedure": trainer.procedure.memory(),
+    }
     state["plateau"] = trainer.plateau.memory() if trainer.plateau else {}
     state["learning_rates"] = {name: player.learning_rate for name, player in trainer.players.items()}
     return Snapshot(tensors, state)

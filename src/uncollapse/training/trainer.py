@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from uncollapse.bound import Batch, Source, items, move, size, symbols
+from uncollapse.bound import Batch, Source, checked_batch, items, move, size, symbols
 from uncollapse.dials import Schedule, turn
-from uncollapse.errors import InputError, unknown
+from uncollapse.errors import unknown
 from uncollapse.metrics.evaluation import Evaluation, evaluate
 from uncollapse.noise import WholeBatchNoise
 from uncollapse.objective import Loss, Objective
@@ -21,7 +21,7 @@ from uncollapse.processes import ALONE, Processes, Share
 from uncollapse.randomness import generator, mix, reseed, seeded
 from uncollapse.training import finite, sharding, state
 from uncollapse.training.checkpoints import Checkpoints, Snapshot
-from uncollapse.training.devices import Precision, check_precision
+from uncollapse.training.devices import Precision, check_device, check_precision
 from uncollapse.training.events import Event
 from uncollapse.training.inference import Inference, amortised
 from uncollapse.training.interruption import held_back
@@ -29,6 +29,7 @@ from uncollapse.training.listeners import TOLD, Listener, Moment
 from uncollapse.training.plateau import Plateau
 from uncollapse.training.players import Optimiser, Player
 from uncollapse.training.procedures import Joint, Procedure
+from uncollapse.training.trainable import check_owners, networks
 from uncollapse.training.window import DESCENTS, SYMBOLS, Window
 
 CHECKPOINT_SECONDS = 120.0
@@ -55,7 +56,8 @@ class Trainer:
         max_epochs: Passes over `train` at most.
         plateau: The learning-rate decay; None for none.
         seed: Of every random source in training.
-        checkpoints: Where the run is kept; in memory by default.
+        checkpoints: Where the run is kept; in memory by default. A run that goes on does so with the learning rates,
+            the objective's weights and the `clip` of its checkpoint, as an event may have changed them.
         checkpoint_seconds: The longest time between two checkpoints within an epoch.
         listeners: Callables that hear of every `Moment`.
         window: Steps between two reads of the loss.
@@ -65,8 +67,9 @@ class Trainer:
         sharded: Whether each of them keeps only a part of the parameters (FSDP2).
 
     Raises:
-        InputError: for an optimiser of nobody, a model without parameters, a parameter of no player or of two, and a
-            precision that the device lacks.
+        InputError: for an optimiser of nobody, players that are no networks, a model without parameters, a parameter
+            of no player or of two, a state that is no tensor, a device that is not there, and a precision that it
+            lacks.
     """
 
     def __init__(
@@ -94,7 +97,7 @@ class Trainer:
         processes: Processes = ALONE,
         sharded: bool = False,
     ) -> None:
-        self.device, self.processes, self.sharded = torch.device(device), processes, sharded and processes.size > 1
+        self.device, self.processes, self.sharded = check_device(device), processes, sharded and processes.size > 1
         check_precision(precision, self.device)
         self.precision = precision
         self.model, self.train, self.valid = self._placed(model), train, valid
@@ -112,10 +115,10 @@ class Trainer:
 
     def _placed(self, model: nn.Module) -> nn.Module:
         """The model on its device, with the first process's values in all, in pieces where that was asked for."""
-        model = model.to(self.device)
+        players, model = networks(model), model.to(self.device)
         self.processes.align(model.state_dict().values())
         if self.sharded:
-            sharding.shard(model.players(), self.device, self.processes.size)  # pyright: ignore[reportCallIssue, reportArgumentType]
+            sharding.shard(players, self.device, self.processes.size)
         return model
 
     # What a procedure is made of.
@@ -142,7 +145,7 @@ class Trainer:
         return self.batch(self.processes.agreed(int(torch.randint(len(self.train), ()))))
 
     def batch(self, index: int) -> Batch:
-        return move(self.train[index], self.device)
+        return move(checked_batch(self.train[index]), self.device)
 
     @contextmanager
     def awake(self, *players: str) -> Iterator[None]:
@@ -371,47 +374,10 @@ def _clocks() -> tuple[float, float]:
 
 
 def _players(model: nn.Module, optimisers: Mapping[str, Optimiser]) -> dict[str, Player]:
-    modules: Any = model.players()  # pyright: ignore[reportCallIssue]
-    if not isinstance(modules, Mapping) or not all(isinstance(module, nn.Module) for module in modules.values()):
-        raise InputError(
-            f"`players` of `{type(model).__name__}` must give networks by their names, such as {{'inference': "
-            f"self.encoder, 'generation': self.decoder}}, and gives `{type(modules).__name__}`."
-        )
+    modules = networks(model)
     for name in optimisers:
         if name not in modules:
             raise unknown("player", name, modules)
     players = {name: Player(module, optimisers.get(name, Optimiser())) for name, module in modules.items()}
-    if not any(player.parameters for player in players.values()):
-        raise InputError("the model has no parameter to train: none of its players' parameters asks for a gradient.")
-    _check_model(model, players)
+    check_owners(model, players)
     return players
-
-
-def _check_model(model: nn.Module, players: Mapping[str, Player]) -> None:
-    owners: dict[int, list[str]] = {}
-    for name, player in players.items():
-        for parameter in player.parameters:
-            owners.setdefault(id(parameter), []).append(name)
-    for name, value in model.state_dict().items():
-        if not isinstance(value, Tensor):
-            raise InputError(
-                f"`{name}` of the model's state is a `{type(value).__name__}`, and checkpoints keep tensors: make it a "
-                "buffer (`register_buffer`), or leave it out of the state."
-            )
-    for name, parameter in model.named_parameters():
-        found = owners.get(id(parameter), [])
-        if parameter.requires_grad and len(found) != 1:
-            raise InputError(_ownership(name, found, list(players)))
-
-
-def _ownership(parameter: str, owners: list[str], players: list[str]) -> str:
-    if owners:
-        return (
-            f"the parameter `{parameter}` is of the players {' and '.join(f'`{name}`' for name in owners)}, and each "
-            "of them would step it: give them parameters of their own, or make them one player."
-        )
-    return (
-        f"the parameter `{parameter}` would not be trained, as it is of none of the players "
-        f"({', '.join(f'`{name}`' for name in players)}): put its module into one of those that `players` gives, such "
-        "as a prior into `generation` (`nn.ModuleList([decoder, prior])`), or freeze it (`requires_grad_(False)`)."
-    )
