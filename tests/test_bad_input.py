@@ -153,7 +153,12 @@ FILES = [
     Case("no such name", "fit text --train 'a\0b' --out @/new", ("--train", "'a\\x00b'", "give a path")),
     Case("no UTF-8 name", "fit text --train @/good.txt --out '@/\udcff'", ("--out", "\\udcff'", "path in UTF-8")),
     Case("a pipe", "fit text --train @/x --out @/new", ("`@/x` is a pipe", "again", "store the text in a file"), pipe),
-    Case("a loop of links", "fit text --train @/x --out @/new", ("`@/x` leads nowhere", "give a file"), loop),
+    Case(
+        "a loop of links",
+        "fit text --train @/x --out @/new",
+        ("`@/x` is a link that leads nowhere", "give a file"),
+        loop,
+    ),
     Case("a link to nothing", "encode @/run @/good.txt -o @/x", ("`@/x` is a link that leads nowhere",), loop),
     Case("a pipe by a setting", FIT + "--set data.valid=@/x", ("`@/x` is a pipe", "store the text in a file"), pipe),
     Case("labels are missing", FIT + "--labels", ("`@/good.txt`, line 1", "no tab", "Leave `--labels` out")),

@@ -299,6 +299,16 @@ def test_encode_leaves_every_other_file_alone(
     assert {path.name for path in tmp_path.glob("z*")} == {"z.npy", "z.partial", "z.npy.partial"}
 
 
+def test_encode_replaces_what_a_link_leads_to_and_not_the_link(
+    tmp_path: Path, trained: Path, other: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "target.npy").touch()
+    (tmp_path / "link.npy").symlink_to(tmp_path / "target.npy")
+    ask(capsys, "encode", trained, other, "-o", tmp_path / "link.npy")
+    assert (tmp_path / "link.npy").is_symlink()
+    assert np.load(tmp_path / "target.npy").shape[1] == 2
+
+
 def test_encode_says_in_json_what_it_stored(
     tmp_path: Path, trained: Path, other: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

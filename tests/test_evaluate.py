@@ -10,12 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+import uncollapse as uc
 from linear_gaussian import evidence, orthogonal, vae
 from uncollapse.bound import Bound
 from uncollapse.data.batches import Batched, in_order
 from uncollapse.errors import InputError
 from uncollapse.metrics.estimate import Estimate, Unavailable
 from uncollapse.metrics.evaluation import NAMES, Evaluation, evaluate
+from uncollapse.model import posterior
+from uncollapse.training.inference import amortised
 
 WEIGHT, SIGMA = orthogonal(1.5, 0.8, size=4), 0.7
 
@@ -241,9 +244,31 @@ class Torn(nn.Module):
     ("name", "shape"), [("log_likelihood", (1, 4, 5)), ("log_q", (4,)), ("log_p", (1, 1)), ("kl", (4,)), ("kl", (1, 4))]
 )
 def test_a_bound_of_another_shape_is_refused_with_the_one_it_needs(name: str, shape: tuple[int, ...]) -> None:
-    says = rf"`{name}` has the shape .*, and should have \((1, 4|4, \d)\).*Independent"
+    says = rf"`{name}` has the shape .*, and should have the shape \((1, 4|4, \d)\).*Independent"
     with pytest.raises(InputError, match=says):
         evaluate(Torn(name, shape), torch.zeros(4, 5), samples=0, bound_samples=1)
+
+
+class Several(nn.Module):
+    """Draws three times where nobody says how often."""
+
+    def forward(self, x: Tensor, q: Any = None, samples: int = 3) -> Bound:
+        zeros = torch.zeros(samples, len(x))
+        return Bound(x, zeros, zeros, zeros, zeros, torch.zeros(len(x), 1), None, None)
+
+
+def test_how_often_a_model_draws_unasked_is_its_own_affair() -> None:
+    x = torch.zeros(4, 5)
+    assert amortised(Several(), uc.Objective(), x).log_likelihood.shape == (3, 4)  # pyright: ignore
+    assert posterior(Several(), x) is None
+    assert evaluate(Several(), x, samples=2).nll.to_json()["value"] == 0
+
+
+def test_a_part_of_a_bound_that_is_none_is_refused() -> None:
+    torn = Torn("kl", (1,))
+    torn.change = {"kl": None}  # pyright: ignore
+    with pytest.raises(InputError, match=r"`kl` is a `NoneType`, and should have the shape \(4, 1\)"):
+        evaluate(torn, torch.zeros(4, 5))
 
 
 def test_what_is_no_bound_is_refused() -> None:

@@ -67,27 +67,54 @@ class Bound(NamedTuple):
         return self.log_likelihood + self.log_p - self.log_q
 
 
-def checked(found: Any, x: Batch, samples: int = 1) -> Bound:
+def checked(found: Any, x: Batch, samples: int | None = None) -> Bound:
     """What a model gave for a batch, if it is a bound on it.
+
+    Arguments:
+        found: What it gave.
+        x: The batch.
+        samples: How many it was asked for; None where that was left to the model.
 
     Raises:
         InputError: where it is none, or not of these items and samples.
     """
     if not isinstance(found, Bound):
         raise InputError(f"the model must return a `Bound`, and returned `{type(found).__name__}`: see `Bound`.")
-    items = size(x)
+    first = found.log_likelihood
+    drawn = samples or (len(first) if isinstance(first, Tensor) and first.ndim else 1)
     for name in ("log_likelihood", "log_q", "log_p"):
-        _check_shape(name, getattr(found, name), (samples, items))
-    _check_shape("kl", found.kl, (items, found.kl.shape[-1] if found.kl.ndim else 1))
+        _check_shape(name, getattr(found, name), (drawn, size(x)))
+    groups = found.kl.shape[-1] if isinstance(found.kl, Tensor) and found.kl.ndim else 1
+    _check_shape("kl", found.kl, (size(x), groups))
     return found
 
 
-def _check_shape(name: str, value: Tensor, shape: tuple[int, int]) -> None:
-    if value.shape != shape:
+def _check_shape(name: str, value: Any, shape: tuple[int, int]) -> None:
+    there = f"has the shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"is a `{type(value).__name__}`"
+    if not isinstance(value, Tensor) or value.shape != shape:
         raise InputError(
-            f"the model's `{name}` has the shape {tuple(value.shape)}, and should have {shape}: a law over the units "
-            "of an item is one event (`torch.distributions.Independent(law, 1)`), and z has (samples, items) first."
+            f"the model's `{name}` {there}, and should have the shape {shape}: a law over the units of an item is one "
+            "event (`torch.distributions.Independent(law, 1)`), and z has (samples, items) first."
         )
+
+
+def checked_batch(x: Any) -> Any:
+    """A batch, if it is one: a tensor, or a NamedTuple of tensors, with the items first.
+
+    Raises:
+        InputError: where it is something else, or has no items, or parts with different numbers of them.
+    """
+    parts = [x] if isinstance(x, Tensor) else list(x) if isinstance(x, tuple) and "_fields" in dir(x) else []
+    if not parts or not all(isinstance(part, Tensor) and part.ndim for part in parts):
+        names = f" with `{'`, `'.join(map(str, x))}`" if isinstance(x, dict) else ""
+        raise InputError(
+            f"a batch must be a tensor (B, ...) or a NamedTuple of tensors, and is a `{type(x).__name__}`{names}: make "
+            "it one, for a dictionary as in `Batch(**x)` with a `typing.NamedTuple` of its names."
+        )
+    if len({len(part) for part in parts}) > 1 or not len(parts[0]):
+        sizes = ", ".join(str(tuple(part.shape)) for part in parts)
+        raise InputError(f"a batch has no items, or its tensors not the same number of them: {sizes}.")
+    return x
 
 
 def _part(x: Batch, name: str) -> Any:

@@ -139,10 +139,9 @@ def _absolute(path: Path) -> Path:
             f"`{path}` is a pipe, and a run reads its text again when it goes on and when it is evaluated: store the "
             "text in a file, and give that one."
         )
-    try:
-        return path.resolve()
-    except (OSError, RuntimeError) as error:  # A link that leads to itself.
-        raise InputError(f"`{path}` leads nowhere ({error}): give a file.") from None
+    if path.is_symlink() and not path.exists():
+        raise InputError(f"`{path}` is a link that leads nowhere: give a file.")
+    return path.resolve()
 
 
 def title(remedies: Sequence[str]) -> str:

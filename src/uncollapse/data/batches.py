@@ -131,18 +131,15 @@ def source(data: Any, batch_size: int) -> Any:
     if isinstance(data, np.ndarray):
         data = _as_tensor(data)
     if isinstance(data, Tensor) or _is_namedtuple(data):
-        _refuse_no_batch(data, "the data")
+        bound.checked_batch(data)
         return Batched(partial(_rows, data), in_order(bound.size(data), batch_size))
     _refuse_one_shot(data)
     if isinstance(data, Dataset):
         return Batched(partial(_collate, data), in_order(len(data), batch_size))  # pyright: ignore[reportArgumentType]
     if len(data) == 0:
         raise InputError("the source of batches is empty: give at least one batch.")
-    with torch.random.fork_rng(devices=[]):  # It may draw at random.
-        first = data[0]
     if isinstance(data, list | tuple):
-        _refuse_rows(first)
-    _refuse_no_batch(first, f"a batch of the {type(data).__name__}")
+        _refuse_rows(data[0])
     return data
 
 
@@ -150,7 +147,7 @@ def numbered(batches: Any) -> Iterator[tuple[Tensor, Batch]]:
     """Every batch of a source with the ids of its items: those that it names (`batches.items`), or running numbers."""
     named, first = (batches.items if "items" in dir(batches) else None), 0
     for i in range(len(batches)):
-        x = batches[i]
+        x = bound.checked_batch(batches[i])
         yield (torch.arange(first, first + bound.size(x)) if named is None else torch.as_tensor(named[i])), x
         first += bound.size(x)
 
@@ -159,8 +156,13 @@ def _as_tensor(array: np.ndarray) -> Tensor:
     if isinstance(array, np.ma.MaskedArray) or array.dtype.kind not in "biufc":
         kind = "a mask" if isinstance(array, np.ma.MaskedArray) else f"the type `{array.dtype}`"
         raise InputError(f"the array has {kind}, which no tensor has: give an array of numbers.")
-    # Numpy may go through memory backwards, or keep a number's bytes in the other order.
-    tensor = torch.from_numpy(np.ascontiguousarray(array, array.dtype.newbyteorder("=")))
+    # Numpy may go through memory backwards, or keep a number's bytes in the other order; what is mapped stays so.
+    if min(array.strides, default=0) < 0 or not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="), order="C")
+    try:
+        tensor = torch.from_numpy(array)
+    except TypeError as error:  # A number of more digits than torch has.
+        raise InputError(f"the array cannot be a tensor: {error}") from None
     # Numpy makes float64 of everything, which no network of torch's default type can read.
     return tensor.to(torch.get_default_dtype()) if tensor.is_floating_point() else tensor
 
@@ -177,22 +179,7 @@ def _collate(data: Any, items: Tensor) -> Batch:
     picked = [data[i] for i in items.tolist()]
     if isinstance(picked[0], tuple | list) and not _is_namedtuple(picked[0]):
         picked = [item[0] for item in picked]
-    batch = default_collate(picked)
-    _refuse_no_batch(batch, f"a batch of the {type(data).__name__}")
-    return batch
-
-
-def _refuse_no_batch(x: Any, what: str) -> None:
-    parts = [x] if isinstance(x, Tensor) else list(x) if _is_namedtuple(x) else []
-    if not parts or not all(isinstance(part, Tensor) and part.ndim for part in parts):
-        names = f" with `{'`, `'.join(map(str, x))}`" if isinstance(x, Mapping) else ""
-        raise InputError(
-            f"{what} must be a tensor (B, ...) or a NamedTuple of tensors, and is a `{type(x).__name__}`{names}: make "
-            "it one, for a dictionary as in `Batch(**x)` with a `typing.NamedTuple` of its names."
-        )
-    if len({len(part) for part in parts}) > 1 or not len(parts[0]):
-        sizes = ", ".join(str(tuple(part.shape)) for part in parts)
-        raise InputError(f"{what} has no items, or its tensors not the same number of them: {sizes}.")
+    return default_collate(picked)
 
 
 def _refuse_rows(first: Any) -> None:

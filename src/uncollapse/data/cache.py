@@ -74,7 +74,8 @@ def _whole(folder: Path) -> bool:
     """Whether every file is as it was written."""
     try:
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        there = {path.name for path in folder.iterdir()} - {INDEX}
+        # Hidden files are those of file managers and network filesystems.
+        there = {path.name for path in folder.iterdir() if not path.name.startswith(".")} - {INDEX}
         whole = all(_digest(folder / name) == digest for name, digest in index.items())
         return whole and there == index.keys() != set()
     except (OSError, ValueError, AttributeError):
