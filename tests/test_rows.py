@@ -61,7 +61,7 @@ class Pair(NamedTuple):
     symbols: Tensor
 
 
-def _same(a: Rows, b: Rows) -> None:
+def assert_same(a: Rows, b: Rows) -> None:
     for name in COLUMNS:
         torch.testing.assert_close(getattr(a, name), getattr(b, name), rtol=1e-9, atol=1e-9)
 
@@ -114,7 +114,7 @@ def test_rows_do_not_depend_on_batching_chunks_or_order(name: str, size: int, ch
     x, model = torch.randn(30, 4), MODELS[name]()
     groups = in_order(30, size)[::-1] if flipped else in_order(30, size)
 
-    _same(
+    assert_same(
         collect(model, Batched(x.__getitem__, groups), 40, 10, chunk=chunk),
         collect(model, x, 40, 10),
     )
@@ -129,7 +129,7 @@ def test_rows_do_not_depend_on_how_many_parts_they_are_joined_from(name: str, mo
     monkeypatch.setattr("uncollapse.metrics.rows.JOINED", 3)
     parts = collect(model, data, 5)
 
-    _same(parts, whole)
+    assert_same(parts, whole)
     assert torch.equal(parts.batch, whole.batch)
     assert parts.items.tolist() == list(range(30))
 
@@ -157,7 +157,7 @@ def test_every_way_to_hand_over_batches_gives_the_same_rows() -> None:
 
     expected = collect(model, x, 5)
     for data in (list(x.split(3)), Indexed(), x.numpy(), TensorDataset(x, torch.zeros(9))):
-        _same(collect(model, data, 5, batch_size=2), expected)
+        assert_same(collect(model, data, 5, batch_size=2), expected)
 
 
 def test_a_namedtuple_of_tensors_is_one_batch_and_brings_its_symbols() -> None:
@@ -225,8 +225,8 @@ def test_a_plain_function_and_a_model_that_only_has_players_will_do() -> None:
             return model.players()
 
     expected = collect(model, x, 3)
-    _same(collect(lambda *args, **more: model(*args, **more), x, 3), expected)
-    _same(collect(Players(), x, 3), expected)
+    assert_same(collect(lambda *args, **more: model(*args, **more), x, 3), expected)
+    assert_same(collect(Players(), x, 3), expected)
 
 
 def test_a_model_whose_posterior_depends_on_the_path_draws_for_itself() -> None:
@@ -298,7 +298,7 @@ def test_rows_come_back_from_a_file(name: str, tmp_path: Path) -> None:
 
     found = Rows.load(tmp_path / "rows.safetensors")
 
-    _same(found, rows)
+    assert_same(found, rows)
     assert found.symbols is None
     assert (found.samples, found.bound_samples, found.seed, found.warnings) == (3, 10, 7, ("beware",))
     z = torch.randn(5, 2)

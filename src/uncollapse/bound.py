@@ -98,13 +98,17 @@ def _check_shape(name: str, value: Any, shape: tuple[int, int]) -> None:
         )
 
 
+def is_namedtuple(x: Any) -> bool:
+    return isinstance(x, tuple) and "_fields" in dir(x)
+
+
 def checked_batch(x: Any) -> Any:
     """A batch, if it is one: a tensor, or a NamedTuple of tensors, with the items first.
 
     Raises:
         InputError: where it is something else, or has no items, or parts with different numbers of them.
     """
-    parts = [x] if isinstance(x, Tensor) else list(x) if isinstance(x, tuple) and "_fields" in dir(x) else []
+    parts = [x] if isinstance(x, Tensor) else list(x) if is_namedtuple(x) else []
     if not parts or not all(isinstance(part, Tensor) and part.ndim for part in parts):
         names = f" with `{'`, `'.join(map(str, x))}`" if isinstance(x, dict) else ""
         raise InputError(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from cyclopts import Parameter
 
-from uncollapse.cli.values import Jobs, Place
+from uncollapse.cli.values import Jobs, Place, refuse_dangling
 from uncollapse.errors import InputError
 
 if TYPE_CHECKING:
@@ -139,8 +139,7 @@ def _absolute(path: Path) -> Path:
             f"`{path}` is a pipe, and a run reads its text again when it goes on and when it is evaluated: store the "
             "text in a file, and give that one."
         )
-    if path.is_symlink() and not path.exists():
-        raise InputError(f"`{path}` is a link that leads nowhere: give a file.")
+    refuse_dangling(path)
     return path.resolve()
 
 

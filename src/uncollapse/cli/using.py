@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 from cyclopts import Parameter
 
 from uncollapse.cli import show
-from uncollapse.cli.values import Length, Place, Seed, Steps, Temperature, Texts, Width
+from uncollapse.cli.values import Length, Place, Seed, Steps, Temperature, Texts, Width, refuse_dangling
 from uncollapse.errors import InputError, because
 
 if TYPE_CHECKING:
@@ -165,8 +165,7 @@ def _check_ways(decode: str, **given: float | None) -> None:
 
 def _check_target(path: Path) -> None:
     """Refuses a place where no array can be stored, or where something else is, before any work."""
-    if path.is_symlink() and not path.exists():
-        raise InputError(f"`{path}` is a link that leads nowhere: give a file.")
+    refuse_dangling(path)
     if path.is_dir():
         raise InputError(f"`{path}` is a folder: give a file, such as `{path / 'z.npy'}`.")
     if not path.parent.is_dir():

@@ -10,6 +10,8 @@ from typing import Annotated, TypeAlias
 from cyclopts import Parameter, Token
 from cyclopts.validators import Number
 
+from uncollapse.errors import InputError
+
 
 def _path(kind: object, tokens: Sequence[Token]) -> Path:
     text = tokens[0].value
@@ -17,6 +19,12 @@ def _path(kind: object, tokens: Sequence[Token]) -> Path:
     if not text or "\0" in text or any("\ud800" <= c <= "\udfff" for c in text):
         raise ValueError(f"{text!r} names no file: give a path in UTF-8")
     return Path(text)
+
+
+def refuse_dangling(path: Path) -> None:
+    """Refuses a link that leads nowhere, or to itself."""
+    if path.is_symlink() and not path.exists():
+        raise InputError(f"`{path}` is a link that leads nowhere: give a file.")
 
 
 def _whole(kind: object, tokens: Sequence[Token]) -> int:

@@ -130,7 +130,7 @@ def source(data: Any, batch_size: int) -> Any:
     """
     if isinstance(data, np.ndarray):
         data = _as_tensor(data)
-    if isinstance(data, Tensor) or _is_namedtuple(data):
+    if isinstance(data, Tensor) or bound.is_namedtuple(data):
         bound.checked_batch(data)
         return Batched(partial(_rows, data), in_order(bound.size(data), batch_size))
     _refuse_one_shot(data)
@@ -167,23 +167,19 @@ def _as_tensor(array: np.ndarray) -> Tensor:
     return tensor.to(torch.get_default_dtype()) if tensor.is_floating_point() else tensor
 
 
-def _is_namedtuple(data: Any) -> bool:
-    return isinstance(data, tuple) and "_fields" in dir(data)
-
-
 def _rows(data: Any, items: Tensor) -> Batch:
     return data[items] if isinstance(data, Tensor) else type(data)(*(part[items] for part in data))
 
 
 def _collate(data: Any, items: Tensor) -> Batch:
     picked = [data[i] for i in items.tolist()]
-    if isinstance(picked[0], tuple | list) and not _is_namedtuple(picked[0]):
+    if isinstance(picked[0], tuple | list) and not bound.is_namedtuple(picked[0]):
         picked = [item[0] for item in picked]
     return default_collate(picked)
 
 
 def _refuse_rows(first: Any) -> None:
-    if _is_namedtuple(first) or (isinstance(first, Tensor) and first.ndim > 1):
+    if bound.is_namedtuple(first) or (isinstance(first, Tensor) and first.ndim > 1):
         return
     shape = f" with shape {tuple(first.shape)}" if isinstance(first, Tensor | np.ndarray) else ""
     raise InputError(

@@ -86,8 +86,8 @@ def newest_best(folder: Path, run: str | None = None) -> Snapshot | None:
         ) from error
 
 
-def _step(name: str) -> int:
-    """Which step a file of ours is of."""
+def step_of(name: str) -> int:
+    """Which step a checkpoint's file is of."""
     return int(name.partition("-")[2].partition(".")[0])
 
 
@@ -170,7 +170,7 @@ class Checkpoints:
         Raises:
             InputError: where the folder cannot be looked into.
         """
-        names = sorted((name for name in self._names() if name.startswith("last-")), key=_step, reverse=True)
+        names = sorted((name for name in self._names() if name.startswith("last-")), key=step_of, reverse=True)
         return [self.folder / name for name in names if name.endswith(".safetensors")] if self.folder else []
 
     def _names(self) -> list[str]:

@@ -14,6 +14,7 @@ from uncollapse.bound import Batch, Source
 from uncollapse.errors import TrainingError
 from uncollapse.processes import gone
 from uncollapse.training import sharding
+from uncollapse.training.checkpoints import step_of
 from uncollapse.training.window import Descent
 
 if TYPE_CHECKING:
@@ -162,5 +163,4 @@ def _kept(trainer: Trainer) -> str:
         return "The run is in memory alone: give a folder to keep checkpoints."
     if last is None:
         return f"There is no checkpoint yet in `{folder}`."
-    step = int(last.stem.partition("-")[2])
-    return f"The last good checkpoint is `{last}`, of step {step}; other settings need another folder."
+    return f"The last good checkpoint is `{last}`, of step {step_of(last.name)}; other settings need another folder."

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from uncollapse.training.trainer import Trainer
 
 #: What of a trainer is neither a tensor nor has a memory of its own.
-NUMBERS = ("step", "epoch", "best", "stopped", "told", "seconds", "cpu_seconds", "clip")
+NUMBERS = ("step", "epoch", "best", "stopped", "told", "seconds", "cpu_seconds")
 
 
 def taken(trainer: Trainer) -> Snapshot:
@@ -26,13 +26,13 @@ def taken(trainer: Trainer) -> Snapshot:
         tensors |= {f"optimiser/{name}/{k}": v for k, v in player.memory().items()}
     state = {name: getattr(trainer, name) for name in NUMBERS}
     # Floats, as an event may leave a number of another library.
-    state["clip"] = None if trainer.clip is None else float(trainer.clip)
     state |= {
-        "weights": {k: float(v) for k, v in trainer.objective.weights.items()},
+        "clip": None if trainer.clip is None else float(trainer.clip),
+        "weights": {name: float(weight) for name, weight in trainer.objective.weights.items()},
+        "learning_rates": {name: player.learning_rate for name, player in trainer.players.items()},
         "procedure": trainer.procedure.memory(),
+        "plateau": trainer.plateau.memory() if trainer.plateau else {},
     }
-    state["plateau"] = trainer.plateau.memory() if trainer.plateau else {}
-    state["learning_rates"] = {name: player.learning_rate for name, player in trainer.players.items()}
     return Snapshot(tensors, state)
 
 
@@ -52,6 +52,7 @@ def restore(trainer: Trainer, snapshot: Snapshot) -> None:
 def _restore(trainer: Trainer, snapshot: Snapshot) -> None:
     for name in NUMBERS:
         setattr(trainer, name, snapshot.state[name])
+    trainer.clip = snapshot.state["clip"]
     trainer.objective.weights.update(snapshot.state["weights"])
     trainer.procedure.recall(snapshot.state["procedure"])
     if trainer.plateau:

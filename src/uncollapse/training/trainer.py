@@ -209,9 +209,9 @@ class Trainer:
         return [parameter for name in players for parameter in self.players[name].parameters]
 
     def _norms(self, players: Sequence[str]) -> dict[str, Tensor]:
-        zero = torch.zeros((), device=self.device)
         gradients = {name: [p.grad for p in self.players[name].parameters if p.grad is not None] for name in players}
-        return {name: sharding.whole(get_total_norm(g)) if g else zero for name, g in gradients.items()}
+        # Torch's norm of no gradient is on no device.
+        return {name: sharding.whole(get_total_norm(g)).to(self.device) for name, g in gradients.items()}
 
     # The loop.
 
