@@ -89,6 +89,17 @@ def test_a_comparison_of_other_arguments_says_which(tmp_path: Path, asked: list[
     assert "\n" not in str(error.value)
 
 
+def test_a_comparison_goes_on_where_its_text_lies_elsewhere_now(tmp_path: Path) -> None:
+    out = begun(tmp_path / "out", {"fit": FIT})
+    cell(out, "plain-seed0", "f")
+    moved = ["elsewhere.txt" if word == "a.txt" else word for word in FIT]
+    assert len(compare.run(moved, ["plain"], [0], out, jobs=1, samples=5, data="f").rows) == 1
+    with pytest.raises(InputError, match=r"was trained on other data than what is there now"):
+        compare.run(moved, ["plain"], [0], out, jobs=1, samples=5, data="g")
+    with pytest.raises(InputError, match=r"with `--train a\.txt`, which is missing now"):
+        compare.run(moved, ["plain"], [0], out, jobs=1, samples=5)
+
+
 @pytest.mark.parametrize("content", [{}, [], {"fit": "text"}])
 def test_a_damaged_comparison_is_named(tmp_path: Path, content: object) -> None:
     out = begun(tmp_path / "out", content)

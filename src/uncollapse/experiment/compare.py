@@ -38,6 +38,8 @@ ABOUT = "compare.json"
 _BEGUN = {LOCK, "compare.partial"}
 #: Why a cell of an earlier command has no figures.
 ABSENT = "not trained to its end, or not evaluated with these samples and items, yet"
+#: The options that say where a text lies.
+_TEXT = ("--train ", "--valid ", "--test ")
 _CELL = re.compile(r"(.+)-seed(\d+)")
 
 
@@ -164,7 +166,7 @@ def run(
         raise InputError(f"{jobs} jobs run nothing: ask for at least 1.")
     _check(out)
     with held(out, "comparing"):
-        _open(out, fit_arguments)
+        _open(out, fit_arguments, data)
         states = [State(r, s, out / "cells" / f"{r}-seed{s}") for s in seeds for r in remedies]
         _check_data(_everything(out, states), data)
         extra = ["--samples", str(samples), *(["--items", str(items)] if items else []), "--quiet"]
@@ -231,24 +233,24 @@ def _check(out: Path) -> None:
             raise InputError(f"`{out}` is not empty and holds no comparison: give another folder.")
 
 
-def _open(out: Path, fit_arguments: Sequence[str]) -> None:
-    """The folder of a comparison holds cells of one experiment only."""
+def _open(out: Path, fit_arguments: Sequence[str], data: str | None) -> None:
+    """The folder of a comparison holds cells of one experiment only, wherever a text that is known lies now."""
     about = out / ABOUT
     if not about.is_file():
         return write_json(about, {"fit": list(fit_arguments)})
     said = read_json(about)
     if not isinstance(said, dict) or not isinstance(said.get("fit"), list):
         raise InputError(f"`{about}` is damaged: give another folder, or remove that one.")
-    if said["fit"] != list(fit_arguments):
+    there, asked = (_options(arguments, data is not None) for arguments in (said["fit"], fit_arguments))
+    if there != asked:
         raise InputError(
-            f"the comparison in `{out}` {_difference(said['fit'], fit_arguments)}: give the arguments that it "
+            f"the comparison in `{out}` {_difference(there, asked)}: give the arguments that it "
             "was begun with, or another folder."
         )
 
 
-def _difference(there: Sequence[str], asked: Sequence[str]) -> str:
-    """How the arguments asked for differ from those of a comparison, in words."""
-    before, now = _options(there), _options(asked)
+def _difference(before: Sequence[str], now: Sequence[str]) -> str:
+    """How the options asked for differ from those of a comparison, in words."""
     lost = " ".join(one for one in before if one not in now)
     new = " ".join(one for one in now if one not in before)
     if not lost and not new:
@@ -258,14 +260,15 @@ def _difference(there: Sequence[str], asked: Sequence[str]) -> str:
     )
 
 
-def _options(arguments: Sequence[str]) -> list[str]:
-    """Arguments with their values, such as "--seed 1"."""
+def _options(arguments: Sequence[str], known: bool) -> list[str]:
+    """Arguments with their values, such as "--seed 1"; where the text is known, without the places it lies at."""
     options: list[list[str]] = []
     for word in arguments:
         if not options or word.startswith("--"):
             options.append([])
         options[-1].append(word)
-    return [" ".join(option) for option in options]
+    said = [" ".join(option) for option in options]
+    return [option for option in said if not (known and option.startswith(_TEXT))]
 
 
 def _run_cell(state: State, fit_arguments: Sequence[str], evaluation: str, jobs: int, processes: Processes) -> None:
