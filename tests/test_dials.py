@@ -6,8 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from uncollapse.dials import Constant, Linear, steps, turn
+from uncollapse.dials import Constant, Linear, turn
 from uncollapse.errors import InputError
+from uncollapse.quantities import steps
 
 
 @pytest.mark.parametrize(("step", "value"), [(0, 0.1000288), (15624, 0.55), (31249, 1.0), (99999, 1.0)])

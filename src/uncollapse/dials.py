@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from uncollapse.errors import InputError
+from uncollapse.quantities import Duration, steps
 
 Schedule = Callable[[int], float]
-_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(epochs?|steps?)\s*")
-
-
-def steps(duration: int | str, steps_per_epoch: int) -> int:
-    """A duration such as 500, "500 steps" or "2.5 epochs" in outer steps, at least 1.
-
-    Raises:
-        InputError: where the text is no duration.
-    """
-    if isinstance(duration, int):
-        duration = f"{duration} steps"
-    match = _DURATION.fullmatch(duration)
-    if match is None:
-        raise InputError(f'`{duration}` is no duration: write "10 epochs", "500 steps", or a whole number of steps.')
-    amount = float(match[1])
-    if amount <= 0:
-        raise InputError(f"`{duration}` has no length: a schedule takes at least one step.")
-    return max(1, round(amount * steps_per_epoch if match[2].startswith("epoch") else amount))
 
 
 @dataclass(frozen=True)
@@ -57,7 +39,7 @@ class Linear:
 
     start: float
     stop: float
-    over: int | str
+    over: Duration
 
     def __call__(self, step: int) -> float:
         if isinstance(self.over, str):

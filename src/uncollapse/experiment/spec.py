@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
 
-from uncollapse.dials import steps
+from uncollapse.quantities import steps
 from uncollapse.errors import InputError
 from uncollapse.experiment.paths import explained
 
