@@ -46,7 +46,7 @@ def train(processes: Processes, procedure: Procedure, sharded: bool) -> tuple[di
 
     batches = corpus.batches("train", BATCH)
     trainer = Trainer(
-        build.model(spec, len(corpus.vocabulary)),
+        build.model(spec, {"vocabulary": len(corpus.vocabulary)}),
         [batches[i] for i in range(0, len(batches), max(1, len(batches) // STEPS))][:STEPS],
         corpus.batches("valid", BATCH),
         procedure=copy.deepcopy(procedure),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -269,3 +270,47 @@ def test_a_dial_may_move_a_number_that_the_recipe_sets_and_leaves_the_others_fre
 def test_a_recipe_with_a_patch_for_no_remedy_is_refused() -> None:
     with pytest.raises(InputError, match=r"unknown remedy `agressive`\. Did you mean `aggressive`"):
         catalogue._recipe("mine", "says: x\nspec: {}\nremedies: {agressive: {}}")
+
+
+# Somebody's own remedies.
+
+OWN = """
+remedies:
+  gentle:
+    says: The rate weighs a half.
+    patch: {training: {objective: {weights: {rate: 0.5}}}}
+"""
+
+
+def test_a_file_of_ones_own_remedies_stands_beside_ours(tmp_path: Path) -> None:
+    (tmp_path / "my.yaml").write_text(OWN)
+
+    spec = compose("text", ["gentle+aggressive"], own=tmp_path / "my.yaml")
+
+    assert spec["training"]["objective"]["weights"]["rate"] == 0.5
+    assert spec["training"]["procedure"]["kind"] == "aggressive"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (None, "my.yaml`: No such file or directory; check the path"),
+        ("remedies: [", "my.yaml` is no YAML that can be read"),
+        ("gentle: 3", "holds no remedies: write `remedies:`"),
+        ("remedies: {gentle: 3}", "holds no remedies: write `remedies:`"),
+        ("remedies: {plain: {says: x, patch: {}}}", "names the remedy `plain`, which there is already"),
+        ("remedies: {gentle: {says: x}}", "`patch`: Field required"),
+        ("remedies: {gentle: {says: x, patch: {}, place: somewhere}}", "`place`: Input should be 'encoder'"),
+        ("remedies: {gentle: {says: x, patch: {trainig: {clip: 1}}}}", "unknown path `trainig`"),
+    ],
+)
+def test_a_file_of_remedies_that_cannot_be_used_is_refused_in_a_line(
+    tmp_path: Path, text: str | None, says: str
+) -> None:
+    if text is not None:
+        (tmp_path / "my.yaml").write_text(text)
+
+    with pytest.raises(InputError) as error:
+        validated(compose("vector", ["gentle"], own=tmp_path / "my.yaml"))
+
+    assert says in str(error.value)

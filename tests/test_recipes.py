@@ -8,7 +8,6 @@ import torch
 from uncollapse.errors import InputError
 from uncollapse.experiment import build
 from uncollapse.experiment.catalogue import compose, recipes, remedies
-from uncollapse.experiment.paths import every_path
 from uncollapse.experiment.spec import Spec, validated
 
 COMBINATIONS = [*remedies(), "aggressive+anneal", "aggressive+beta", "aggressive+slow-anneal"]
@@ -22,7 +21,7 @@ def spec_of(recipe: str, remedy: str = "plain", *overrides: str) -> Spec:
 
 def sizes(spec: Spec, vocabulary: int) -> list[int]:
     with torch.device("meta"):
-        model = build.model(spec, vocabulary)
+        model = build.model(spec, {"vocabulary": vocabulary})
     return [sum(p.numel() for p in part.parameters()) for part in (model.encoder, model.decoder)]
 
 
@@ -133,17 +132,3 @@ def test_the_demo_has_a_latent_skip_and_says_so() -> None:
 def test_slow_annealing_is_in_iterations_where_the_paper_is_followed() -> None:
     assert spec_of("he2019-text", "slow-anneal").training.dials["objective.weights.rate"].over == "100000 steps"  # pyright: ignore[reportAttributeAccessIssue]
     assert spec_of("text", "slow-anneal").training.dials["objective.weights.rate"].over == "32 epochs"  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def test_no_kind_in_the_spec_is_without_what_builds_it() -> None:
-    tables = {
-        "data": build.CORPORA,
-        "model.encoder": build.ENCODERS,
-        "model.decoder": build.DECODERS,
-        "training.dials.<name>": build.SCHEDULES,
-        "training.procedure": build.PROCEDURES,
-    }
-    # An optimiser's kind is looked up where it is used; see `training.players.Optimiser`.
-    kinds = {path.removesuffix(".kind") for path in every_path(Spec) if path.endswith(".kind")}
-
-    assert kinds == {*tables, "training.optimisers.<name>"}

@@ -27,7 +27,7 @@ def test_nothing_said_is_plain_training_of_ones_own_network() -> None:
     assert spec.data is None
     assert spec.model is None
     assert spec.training.procedure.kind == "joint"
-    assert spec.training.objective.weights.rate == 1
+    assert spec.training.objective.weights == {}
 
 
 def test_a_spec_survives_being_written_down() -> None:
@@ -46,8 +46,8 @@ def test_durations_are_epochs_or_steps(over: object) -> None:
 REFUSED = [
     (training(clp=1), "unknown path `training.clp`. Did you mean `training.clip`? There is: objective, dials, "
      "procedure, optimisers, clip, max_epochs, plateau."),
-    ({"model": {**NETS, "latnt": 2}}, "unknown path `model.latnt`. Did you mean `model.latent`? There is: encoder, "
-     "decoder, latent, initialisation."),
+    ({"model": {**NETS, "latnt": 2}}, "unknown path `model.latnt`. Did you mean `model.latent`? There is: kind, "
+     "encoder, decoder, latent, posterior, prior, wrappers, initialisation."),
     ({"data": {"kind": "synthetic", "min_count": 2}}, "`data.min_count` has no meaning where `data.kind` is "
      "synthetic: there is batch_size, batching, evaluation_batch_size, kind."),
     (training(procedure={"kind": "joint", "window": 5}), "`training.procedure.window` has no meaning where "
@@ -59,7 +59,8 @@ REFUSED = [
      "joint, aggressive."),
     (training(dials={"a.b": {"start": 1}}), "`training.dials.a.b.kind` is missing: it should be one of linear, "
      "constant."),
-    ({"model": 3}, "`model` is 3: it should be a mapping with encoder, decoder, latent, initialisation."),
+    ({"model": 3}, "`model` is 3: it should be a mapping with kind, encoder, decoder, latent, posterior, "
+     "prior, wrappers, initialisation."),
     (training(dials=3), "`training.dials` is 3: it should be a valid dictionary."),
     ({"data": {**TEXT, "tokens": "bytes"}}, "`data.tokens` is 'bytes': it should be 'words' or 'characters'."),
     ({"data": {**TEXT, "size": 0}}, "`data.size` is 0: it should be greater than or equal to 1."),

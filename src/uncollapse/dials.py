@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from uncollapse.errors import InputError
-from uncollapse.quantities import Duration, steps
+from uncollapse.quantities import Duration, Weight, steps
 
 Schedule = Callable[[int], float]
 
@@ -16,7 +16,7 @@ Schedule = Callable[[int], float]
 class Constant:
     """The same value at every step."""
 
-    value: float
+    value: Weight
 
     def __call__(self, step: int) -> float:
         return self.value
@@ -37,8 +37,8 @@ class Linear:
         over: A number of steps, or text such as "10 epochs" that `resolved` turns into one.
     """
 
-    start: float
-    stop: float
+    start: Weight
+    stop: Weight
     over: Duration
 
     def __call__(self, step: int) -> float:

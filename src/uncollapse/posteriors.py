@@ -51,3 +51,13 @@ class Posterior(nn.Module):
 
     def forward(self, x: Batch) -> Distribution:
         return self.family(*self.params(x))
+
+
+def diagonal(net: Callable[[int], nn.Module], latent: int) -> Posterior:
+    """A Gaussian with independent units.
+
+    Arguments:
+        net: Makes the encoder's network, from the number of its outputs.
+        latent: The number of units.
+    """
+    return Posterior(net(2 * latent), gaussian, (latent, latent))

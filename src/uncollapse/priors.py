@@ -11,19 +11,19 @@ class StandardNormal(nn.Module):
     r"""The prior N(0, I).
 
     Arguments:
-        size: The number of latent units D.
+        latent: The number of latent units D.
     """
 
     loc: Tensor
     scale: Tensor
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, latent: int) -> None:
         super().__init__()
-        self.register_buffer("loc", torch.zeros(size), persistent=False)
-        self.register_buffer("scale", torch.ones(size), persistent=False)
+        self.register_buffer("loc", torch.zeros(latent), persistent=False)
+        self.register_buffer("scale", torch.ones(latent), persistent=False)
 
     def forward(self) -> Distribution:
         return Independent(Normal(self.loc, self.scale, validate_args=False), 1, validate_args=False)
 
     def extra_repr(self) -> str:
-        return f"size={len(self.loc)}"
+        return f"latent={len(self.loc)}"

@@ -15,6 +15,8 @@ from annotated_types import Ge, Gt, Le, Lt
 
 from uncollapse.errors import InputError
 
+#: The longest duration, in steps.
+MOST = 1e15
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(epochs?|steps?)\s*")
 _RATE = re.compile(r"\s*(\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*nats?\s*/\s*(item|unit)\s*")
 
@@ -26,14 +28,19 @@ def steps(duration: int | str, steps_per_epoch: int) -> int:
         InputError: where the text is no duration.
     """
     if isinstance(duration, int):
-        duration = f"{duration} steps"
+        duration = f"{min(duration, 10**18)} steps"  # Python writes no number of thousands of digits.
     match = _DURATION.fullmatch(duration)
     if match is None:
-        raise InputError(f'`{duration}` is no duration: write "10 epochs", "500 steps", or a whole number of steps.')
+        raise InputError(
+            f'`{duration[:80]}` is no duration: write "10 epochs", "500 steps", or a whole number of steps.'
+        )
     amount = float(match[1])
     if amount <= 0:
         raise InputError(f"`{duration}` has no length: a schedule takes at least one step.")
-    return max(1, round(amount * steps_per_epoch if match[2].startswith("epoch") else amount))
+    total = amount * steps_per_epoch if match[2].startswith("epoch") else amount
+    if total > MOST:
+        raise InputError(f"`{duration[:80]}` is more than {MOST:.0e} steps: nobody will see its end.")
+    return max(1, round(total))
 
 
 def nats(rate: float | str, units: int) -> float:
@@ -46,7 +53,9 @@ def nats(rate: float | str, units: int) -> float:
         return float(rate)
     match = _RATE.fullmatch(rate)
     if match is None:
-        raise InputError(f'`{rate}` is no rate: write "8 nats/item", "0.25 nats/unit", or a number of nats an item.')
+        raise InputError(
+            f'`{rate[:80]}` is no rate: write "8 nats/item", "0.25 nats/unit", or a number of nats an item.'
+        )
     return float(match[1]) * (units if match[2] == "unit" else 1)
 
 
@@ -97,5 +106,30 @@ Share = Annotated[float, Gt(0), Le(1)]
 Duration = Annotated[int | str, Said(_duration, steps, "steps_per_epoch")]
 #: A rate: "8 nats/item", "0.25 nats/unit", or a number of nats an item, which is what a part gets.
 Rate = Annotated[float | str, Said(_rate, nats, "latent")]
-#: The path of a file, which is read where the command was given; it is no part of a run's identity.
-File = Annotated[str, "file"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Marks a text that is the path of a file: it is no part of what a run is, only where it finds its data."""
+
+
+File = Annotated[str, Place()]
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Marks a type whose values are parts.
+
+    Arguments:
+        name: Of the table of parts.
+        default: The kind that is meant where none is said.
+        later: Whether the part that takes it makes it itself: it gets what makes it of the further facts it names.
+    """
+
+    name: str
+    default: str | None = None
+    later: bool = False
+
+
+#: What makes a part of the facts that are named in its call.
+Maker = Callable[..., Any]

@@ -41,6 +41,7 @@ COMMANDS = {
         comparing.demo,
         listing.remedies,
         listing.recipes,
+        listing.parts,
     )
 }
 for command in COMMANDS.values():

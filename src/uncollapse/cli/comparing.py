@@ -113,7 +113,7 @@ def _run(
     with show.reading() as tell:
         corpus = build.corpus(specs[0], tell) if data == "text" else None
     for spec in specs:
-        build.check_memory(spec, len(corpus.vocabulary) if corpus else 1)
+        build.check_memory(spec, {"vocabulary": len(corpus.vocabulary) if corpus else 1})
     mark = corpus.fingerprint if corpus else None
     how: dict[str, Any] = {"jobs": jobs, "samples": samples, "items": items, "data": mark}
     if introduction:

@@ -1,4 +1,4 @@
-"""`remedies` and `recipes`: what the catalogue has."""
+"""`remedies`, `recipes` and `parts`: what there is to choose from."""
 
 from __future__ import annotations
 
@@ -43,6 +43,29 @@ def recipes(name: str | None = None, /, *, json: bool = False) -> None:
         _print("recipe", there, name, json)
     else:
         show.table([["name", "what it is"], *([one.name, one.says] for one in there.values())])
+
+
+def parts(slot: str | None = None, /, *, json: bool = False, markdown: bool = False) -> None:
+    """List the parts that a spec may name, with their numbers, defaults and a sentence each.
+
+    Arguments:
+        slot: Where they go, such as terms.
+        json: Print as JSON.
+        markdown: Print as Markdown, as in docs/parts.md.
+    """
+    from uncollapse.experiment.described import every_part, in_markdown
+
+    there = every_part()
+    if slot is not None and slot not in there:
+        raise unknown("slot", slot, there)
+    there = there if slot is None else {slot: there[slot]}
+    if json:
+        show.document({name: {part.kind: part.to_json() for part in of} for name, of in there.items()})
+    elif markdown:
+        print(in_markdown(there))
+    else:
+        body = [[name, one.kind, one.says, one.numbers()] for name, of in there.items() for one in of]
+        show.table([["slot", "part", "what it is", "numbers and defaults"], *body])
 
 
 def _print(kind: str, there: Mapping[str, Remedy | Recipe], name: str | None, json: bool) -> None:

@@ -68,7 +68,7 @@ class Options:
         said = compose(self.recipe_for(kind), remedies)
         said = {**said, "data": self._data(kind, said.get("data") or {}), "seed": seed}
         said = overridden(said, self._overrides())
-        spec = validated({**said, "data": _resolved(said["data"])})
+        spec = validated({**said, "data": _resolved(said["data"])}, trusted=True)
         if spec.model is None:
             raise InputError(
                 f"recipe `{self.recipe_for(kind)}` names no model: it is for `uncollapse.fit` in Python. "

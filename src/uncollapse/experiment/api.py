@@ -124,7 +124,7 @@ def _spec(remedies: Sequence[str], settings: Mapping[str, Any], seed: int) -> Sp
         seed = operator.index(seed)  # Of any library's whole numbers.
     except TypeError:
         raise InputError(f"the seed cannot be `{seed!r}`: give a whole number.") from None
-    return validated({**compose("vector", list(remedies), overrides), "seed": seed})
+    return validated({**compose("vector", list(remedies), overrides), "seed": seed}, trusted=True)
 
 
 def _mark(model: nn.Module, sources: Sequence[Source], seed: int) -> str:
@@ -177,7 +177,7 @@ def load(path: str | Path, model: nn.Module | None = None) -> Trained:
     if model is None:
         words, longest = _vocabulary(path / run.VOCABULARY)
         _check_fit(spec, len(words), best.tensors, path)
-        model = build.model(spec, len(words))
+        model = build.model(spec, {"vocabulary": len(words)})
     try:
         model.load_state_dict(best.tensors)
     except RuntimeError as error:
@@ -197,7 +197,7 @@ def _check_fit(spec: Spec, vocabulary: int, tensors: Mapping[str, Tensor], path:
     """Refuses weights that are not of the spec's model before memory is taken for it: a spec can ask for any size."""
     try:
         with torch.device("meta"), _Unfilled():
-            model = build.model(spec, vocabulary)
+            model = build.model(spec, {"vocabulary": vocabulary})
     except (RuntimeError, TypeError, OverflowError):
         raise InputError(f"the spec of `{path}` asks for a model that no machine can hold.") from None
     asked, there = ({k: (v.dtype, list(v.shape)) for k, v in of.items()} for of in (model.state_dict(), tensors))

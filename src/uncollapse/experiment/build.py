@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
 from uncollapse import dials
-from uncollapse.bound import Source, size
+from uncollapse.bound import Source, checked, move, size
 from uncollapse.data import stdlib, synthetic
 from uncollapse.data.reading import Tell
 from uncollapse.data.text import Corpus
 from uncollapse.errors import InputError
 from uncollapse.experiment import spec as said
-from uncollapse.model import VAE
-from uncollapse.nets.lstm import LSTMDecoder, LSTMEncoder, initialise
+from uncollapse.experiment.parts import asked, make
+from uncollapse.metrics.subject import evaluating, home
 from uncollapse.objective import Objective
-from uncollapse.posteriors import Posterior, gaussian
-from uncollapse.priors import StandardNormal
 from uncollapse.randomness import seeded
-from uncollapse.training import procedures
-from uncollapse.training.plateau import Plateau
+from uncollapse.terms.rates import distortion, rate
 from uncollapse.training.players import Optimiser
 from uncollapse.training.trainer import Trainer
 
 Builders = dict[str, Callable[..., Any]]
+#: What parts may ask for of which only the model itself can tell.
+SIZES = {"latent", "units"}
 
 
 def corpus(spec: said.Spec, tell: Tell | None = None) -> Corpus:
@@ -46,26 +45,23 @@ def corpus(spec: said.Spec, tell: Tell | None = None) -> Corpus:
     return CORPORA[spec.data.kind](spec.data, numbers, tell)
 
 
-def model(spec: said.Spec, vocabulary_size: int) -> VAE:
+def model(spec: said.Spec, facts: Mapping[str, Any]) -> nn.Module:
     """The model of a spec, its initial parameters a function of the spec and its seed alone.
 
+    Arguments:
+        spec: The spec.
+        facts: What networks may ask for of the data, such as `vocabulary`.
+
     Raises:
-        InputError: where the spec leaves the model to a person.
+        InputError: where the spec leaves the model to a person, or names a part that asks for what there is not.
     """
     if spec.model is None:
         raise InputError("this spec names no model: start from a recipe that does, such as `text`.")
-    encoder, decoder, size = spec.model.encoder, spec.model.decoder, spec.model.latent
     with seeded(spec.seed, "initialise"):
-        features = ENCODERS[encoder.kind](
-            vocabulary=vocabulary_size, outputs=2 * size, **encoder.model_dump(exclude={"kind"})
-        )
-        words = DECODERS[decoder.kind](vocabulary=vocabulary_size, latent=size, **decoder.model_dump(exclude={"kind"}))
-        vae = VAE(Posterior(features, gaussian, (size, size)), words, StandardNormal(size))
-        initialise(vae, spec.model.initialisation)
-    return vae
+        return make(spec.model, facts)
 
 
-def check_memory(spec: said.Spec, vocabulary_size: int) -> None:
+def check_memory(spec: said.Spec, facts: Mapping[str, Any]) -> None:
     """Refuses a model that this machine cannot train, before any memory is taken for it.
 
     Raises:
@@ -74,7 +70,7 @@ def check_memory(spec: said.Spec, vocabulary_size: int) -> None:
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
         with torch.device("meta"):
-            count = sum(parameter.numel() for parameter in model(spec, vocabulary_size).parameters())
+            count = sum(parameter.numel() for parameter in model(spec, facts).parameters())
     except (RuntimeError, TypeError):  # A size that overflows.
         count = 2**62
     if 4 * 4 * count > there:
@@ -100,18 +96,22 @@ def trainer(
         InputError: for a dial whose path leads to no number, and an optimiser of no player.
     """
     _check_items(training, valid)
-    schedules = {path: SCHEDULES[dial.kind](dial, len(train)) for path, dial in training.dials.items()}
+    facts = _facts(training, model, train)
+    schedules = {path: make(dial, facts) for path, dial in training.dials.items()}
+    terms = {"distortion": distortion, "rate": rate} | {
+        name: make(term, facts) for name, term in training.objective.terms.items()
+    }
     built = Trainer(
         model,
         train,
         valid,
-        objective=Objective(weights=training.objective.weights.model_dump()),
-        procedure=PROCEDURES[training.procedure.kind](training.procedure),
+        objective=Objective(terms, training.objective.weights),
+        procedure=make(training.procedure, facts),
         optimisers={name: _optimiser(optimiser) for name, optimiser in training.optimisers.items()},
         dials=schedules,
         clip=training.clip,
         max_epochs=training.max_epochs,
-        plateau=None if training.plateau is None else Plateau(**training.plateau.model_dump()),
+        plateau=training.plateau and make(training.plateau, facts),
         seed=seed,
         **rest,
     )
@@ -119,6 +119,17 @@ def trainer(
     for path, schedule in schedules.items():
         dials.turn(built, path, schedule(0))
     return built
+
+
+def _facts(training: said.Training, model: nn.Module, train: Source) -> dict[str, Any]:
+    """What the parts of a training may ask for; the model is run on one batch only where they ask for its sizes."""
+    facts: dict[str, Any] = {"steps_per_epoch": len(train)}
+    if SIZES & asked({"": training.procedure, **training.objective.terms}):
+        x = train[0]
+        with torch.no_grad(), evaluating(model), seeded(0, "sizes"):
+            found = checked(model(move(x, home(model) or torch.device("cpu"))), x)
+        facts |= {"latent": found.z.shape[2:].numel(), "units": found.kl.shape[1]}
+    return facts
 
 
 def _check_items(training: said.Training, valid: Source) -> None:
@@ -142,30 +153,9 @@ def _synthetic(data: said.SyntheticData, numbers: dict[str, Any], tell: Tell | N
     return synthetic.corpus()
 
 
-def _linear(dial: said.Linear, steps_per_epoch: int) -> dials.Linear:
-    return dials.Linear(dial.start, dial.stop, dial.over).resolved(steps_per_epoch)
-
-
-def _constant(dial: said.Constant, steps_per_epoch: int) -> dials.Constant:
-    return dials.Constant(dial.value)
-
-
-def _joint(procedure: said.Joint) -> procedures.Joint:
-    return procedures.Joint()
-
-
-def _aggressive(procedure: said.Aggressive) -> procedures.Aggressive:
-    until = procedures.UntilInformationDrops(**procedure.until.model_dump())
-    return procedures.Aggressive(**procedure.model_dump(exclude={"kind", "until"}), until=until)
-
-
 def _optimiser(optimiser: said.Optimiser) -> Optimiser:
     return Optimiser(optimiser.kind, optimiser.learning_rate * optimiser.factor)
 
 
 # What builds each kind that a spec may name.
 CORPORA: Builders = {"text": _text, "stdlib": _stdlib, "synthetic": _synthetic}
-ENCODERS: Builders = {"lstm": LSTMEncoder}
-DECODERS: Builders = {"lstm": LSTMDecoder}
-SCHEDULES: Builders = {"linear": _linear, "constant": _constant}
-PROCEDURES: Builders = {"joint": _joint, "aggressive": _aggressive}

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field
+from pydantic import Field, ValidationError
 
-from uncollapse.errors import InputError, unknown
-from uncollapse.experiment.paths import locate
-from uncollapse.experiment.spec import Section, Spec
+from uncollapse.errors import InputError, because, unknown
+from uncollapse.experiment.sections import Section
 
 Patch = dict[str, Any]
 FOLDER = files("uncollapse.experiment")
@@ -67,7 +66,7 @@ class Remedy(Section):
     says: str
     cite: list[Reference] = Field(default_factory=list)
     claims: list[Claim] = Field(default_factory=list)
-    cost: str
+    cost: str = "not measured"
     patch: Patch
     own_networks: str | None = None
 
@@ -126,10 +125,36 @@ def _is_endless(value: Any, within: tuple[Any, ...] = ()) -> bool:
 
 
 @cache
-def remedies() -> dict[str, Remedy]:
-    """The remedies by name."""
+def remedies(own: Path | None = None) -> dict[str, Remedy]:
+    """The remedies by name.
+
+    Arguments:
+        own: A file of somebody's own remedies beside ours, in the form of `remedies.yaml`.
+
+    Raises:
+        InputError: where the file cannot be read, and where it names a remedy that there is.
+    """
     said = parse(FOLDER.joinpath("remedies.yaml").read_text("utf-8"), "remedies.yaml")
-    return {name: Remedy(name=name, **entry) for name, entry in said["remedies"].items()}
+    ours = {name: Remedy(name=name, **entry) for name, entry in said["remedies"].items()}
+    return ours if own is None else ours | _own(own, ours)
+
+
+def _own(path: Path, ours: Mapping[str, Remedy]) -> dict[str, Remedy]:
+    try:
+        said = parse(path.read_text("utf-8"), f"`{path}`")
+    except (OSError, UnicodeDecodeError) as error:
+        why = because(error) if isinstance(error, OSError) else "it is no UTF-8; convert it"
+        raise InputError(f"`{path}`: {why}.") from None
+    entries = said.get("remedies") if isinstance(said, dict) else None
+    if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
+        raise InputError(f"`{path}` holds no remedies: write `remedies:` and below it a name, `says` and `patch` each.")
+    if taken := [name for name in entries if name in ours]:
+        raise InputError(f"`{path}` names the remedy `{taken[0]}`, which there is already: give it another name.")
+    try:
+        return {str(name): Remedy(**{**entry, "name": str(name)}) for name, entry in entries.items()}
+    except (ValidationError, TypeError) as error:
+        wrong = error.errors(include_url=False)[0] if isinstance(error, ValidationError) else {"loc": (), "msg": error}
+        raise InputError(f"`{path}`: `{'.'.join(map(str, wrong['loc']))}`: {wrong['msg']}.") from None
 
 
 @cache
@@ -147,35 +172,41 @@ def _recipe(name: str, text: str) -> Recipe:
     return recipe
 
 
-def chosen(names: Iterable[str]) -> list[str]:
+def chosen(names: Iterable[str], own: Path | None = None) -> list[str]:
     """The remedies that some names say, such as ["aggressive+anneal"], each once, sorted.
+
+    Arguments:
+        names: The names.
+        own: See `remedies`.
 
     Raises:
         InputError: for one that there is not.
     """
     split = sorted({name.strip() for joined in names for name in joined.split("+")})
     for name in split:
-        if name not in remedies():
-            raise unknown("remedy", name, remedies())
+        if name not in remedies(own):
+            raise unknown("remedy", name, remedies(own))
     return split
 
 
-def compose(recipe: str, remedies: Iterable[str] = (), overrides: Iterable[str] = ()) -> Patch:
+def compose(recipe: str, remedies: Iterable[str] = (), overrides: Iterable[str] = (), own: Path | None = None) -> Patch:
     """The spec of a recipe with remedies, as data that `spec.validated` takes.
 
     Arguments:
         recipe: Its name.
         remedies: Their names in any order; "aggressive+anneal" is two.
         overrides: "path=value" each, such as "training.clip=1e-3", the value in YAML; they come last, in order.
+        own: A file of somebody's own remedies.
 
     Raises:
         InputError: for a name or path that there is not, and for remedies that clash.
     """
     if recipe not in recipes():
         raise unknown("recipe", recipe, recipes())
-    base, names = recipes()[recipe], chosen(remedies)
-    _check_parts(base, names)
-    spec = overlaid(base.spec, merge({name: _catalogued(name).patch for name in names}))
+    base, names = recipes()[recipe], chosen(remedies, own)
+    there = _catalogued(own)
+    _check_parts(base, [there[name] for name in names])
+    spec = overlaid(base.spec, merge({name: there[name].patch for name in names}))
     spec = overlaid(spec, merge({name: base.remedies[name] for name in names if name in base.remedies}))
     return overridden(spec, overrides)
 
@@ -203,20 +234,24 @@ def overridden(spec: Patch, overrides: Iterable[str]) -> Patch:
     """
     numbers: list[str] = []
     for override in overrides:
-        keys, value = _read(override)
+        keys, value = _read(override, spec)
         spec = _placed(spec, keys, value)
         numbers += _numbers(".".join(keys), value)
     _check_dials(spec, numbers)
     return spec
 
 
-def _read(override: str) -> tuple[tuple[str, ...], Any]:
-    """The keys and the value that "path=value" says."""
+def _read(override: str, spec: Patch) -> tuple[tuple[str, ...], Any]:
+    """The keys and the value that "path=value" says of a spec."""
+    # Only here, as they come with all parts and so with torch, and what there is can be listed without.
+    from uncollapse.experiment.paths import locate
+    from uncollapse.experiment.spec import Spec
+
     path, equals, text = override.partition("=")
     if not equals:
         raise InputError(f"`{override}` sets nothing: write path=value, such as training.clip=1.")
     value = parse(text, f"the value of `{path}`")
-    return locate(Spec, path.strip(), value), value
+    return locate(Spec, path.strip(), value, spec), value
 
 
 def _numbers(path: str, value: Any) -> list[str]:
@@ -247,18 +282,18 @@ def _placed(spec: Any, keys: tuple[str, ...], value: Any) -> Any:
     return {**spec, keys[0]: _placed(spec.get(keys[0]), keys[1:], value)}
 
 
-def _catalogued(name: str) -> Remedy:
-    return remedies()[name]
+def _catalogued(own: Path | None) -> dict[str, Remedy]:
+    return remedies(own)  # Where the name means what was asked for.
 
 
-def _check_parts(base: Recipe, names: list[str]) -> None:
+def _check_parts(base: Recipe, asked: list[Remedy]) -> None:
     """Refuses a remedy that changes parts that are the person's own."""
-    for name in names:
-        for part in _catalogued(name).patch:
+    for remedy in asked:
+        for part in remedy.patch:
             if part in ("data", "model") and part not in base.spec:
                 raise InputError(
-                    f"the remedy `{name}` changes the {part}, which recipe `{base.name}` leaves to you: "
-                    f"{_catalogued(name).own_networks or 'leave it out'}."
+                    f"the remedy `{remedy.name}` changes the {part}, which recipe `{base.name}` leaves to you: "
+                    f"{remedy.own_networks or 'leave it out'}."
                 )
 
 

@@ -55,11 +55,11 @@ def train(
         InputError: where the spec or the folder cannot be used, or where another process trains in the folder.
     """
     corpus = build.corpus(spec, tell)
-    build.check_memory(spec, len(corpus.vocabulary))
+    build.check_memory(spec, {"vocabulary": len(corpus.vocabulary)})
     for remark in remarks.on_training(spec, corpus):
         if say:
             say(remark)
-    model = build.model(spec, len(corpus.vocabulary))
+    model = build.model(spec, {"vocabulary": len(corpus.vocabulary)})
     valid = batches(spec, corpus, "valid")
     processes, named = hardware.processes, identity(spec, corpus.fingerprint)
     probe = Probe(out / "probe", model, subset(valid, ITEMS), processes)

@@ -1,23 +1,33 @@
-"""Dotted paths into nested pydantic models: which there are, and errors that name them."""
+"""Dotted paths into the sections of a spec: which there are, and errors that name them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, get_args, get_origin
+from functools import cache
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel
 
 from uncollapse.errors import InputError
+from uncollapse.experiment.sections import Choice
 
 Models = list[type[BaseModel]]
+#: The most characters of a name that an error repeats.
+LONGEST = 200
 
 
-def locate(root: type[BaseModel], path: str, value: object) -> tuple[str, ...]:
+def locate(root: type[BaseModel], path: str, value: object, data: Any = None) -> tuple[str, ...]:
     """The keys that a dotted path leads through.
 
     Tables have keys that hold dots: the last name of "training.dials.objective.weights.rate.start" is an entry
     of a dial where `value` is no mapping, and part of the dial's own name where it is one.
+
+    Arguments:
+        root: The spec's model.
+        path: The path.
+        value: What is to stand there.
+        data: The spec so far, whose own kinds have entries that no table knows.
 
     Raises:
         InputError: where there is no such path in any kind of any section.
@@ -30,13 +40,16 @@ def locate(root: type[BaseModel], path: str, value: object) -> tuple[str, ...]:
         if annotation is None:
             raise unknown_path(root, path, entries(here))
         keys.append(name)
-        here = sections(annotation)
+        data = _entry(data, name)
         if rest and get_origin(annotation) is dict:
-            cut = len(rest) if isinstance(value, Mapping) else len(rest) - 1
+            cut = len(rest) if isinstance(value, Mapping) or not sections(annotation) else len(rest) - 1
             if cut == 0:
-                raise InputError(f"`{path}` is {value!r}: it should be a mapping with {', '.join(entries(here))}.")
+                there = ", ".join(entries(sections(annotation)))
+                raise InputError(f"`{path}` is {quoted(value)}: it should be a mapping with {there}.")
             keys.append(".".join(rest[:cut]))
-            rest = rest[cut:]
+            data, rest = _entry(data, keys[-1]), rest[cut:]
+        own = _entry(data, "kind")
+        here = sections(annotation, own if isinstance(own, str) and ":" in own else None)
     return tuple(keys)
 
 
@@ -48,33 +61,39 @@ def models_at(root: type[BaseModel], keys: Sequence[str], data: Any) -> Models:
         annotation, data = _annotation(here, name), _entry(data, name)
         if rest and get_origin(annotation) is dict:
             data = _entry(data, rest.pop(0))
-        here = [m for m in sections(annotation) if _entry(data, "kind") in kinds([m])] or sections(annotation)
+        here = sections(annotation, _entry(data, "kind"))
     return here
 
 
 def unknown_path(root: type[BaseModel], path: str, there: Sequence[str]) -> InputError:
     """The error for a path that does not exist, with the nearest one and what there is at its place."""
-    known = every_path(root)
+    known, path = every_path(root), cut(path)
     near = get_close_matches(_last(path), list(map(_last, known)), n=1)
     close = get_close_matches(path, known, n=1) or [one for one in known if _last(one) in near]
     hint = f" Did you mean `{min(close, key=_depth)}`?" if close else ""
     return InputError(f"unknown path `{path}`.{hint} There is: {', '.join(there) or 'nothing below it'}.")
 
 
+@cache
 def every_path(root: type[BaseModel]) -> list[str]:
     """All dotted paths, `<name>` for the free name of a table."""
     paths: list[str] = []
-    for name, field in root.model_fields.items():
-        below = f"{name}.<name>" if get_origin(field.annotation) is dict else name
-        paths += [name, *(f"{below}.{path}" for m in sections(field.annotation) for path in every_path(m))]
+    for name in root.model_fields:
+        annotation = _annotation([root], name)
+        below = f"{name}.<name>" if get_origin(annotation) is dict else name
+        paths += [name, *(f"{below}.{path}" for m in sections(annotation) for path in every_path(m))]
     return list(dict.fromkeys(paths))
 
 
-def sections(annotation: Any) -> Models:
-    """The models in a type, such as both of `A | B | None`."""
+def sections(annotation: Any, kind: object = None) -> Models:
+    """The models in a type, such as both of `A | B | None`; of a choice that one of this kind, where there is one."""
+    for choice in getattr(annotation, "__metadata__", ()):
+        if isinstance(choice, Choice):
+            return [*choice.sections(kind)]
     if isinstance(annotation, type) and not get_args(annotation):
         return [annotation] if issubclass(annotation, BaseModel) else []
-    return [model for inner in get_args(annotation) for model in sections(inner)]
+    found = [model for inner in get_args(annotation) for model in sections(inner, kind)]
+    return [model for model in found if kind in kinds([model])] or found
 
 
 def entries(models: Models) -> list[str]:
@@ -88,22 +107,37 @@ def kinds(models: Models) -> list[str]:
     return [kind for field in chosen for kind in get_args(field.annotation)]
 
 
+def quoted(value: object) -> str:
+    """A value in an error, cut where nobody would read on."""
+    try:
+        return cut(repr(value))
+    except ValueError:
+        return "a number of thousands of digits"
+
+
+def cut(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
 def explained(root: type[BaseModel], data: Mapping[str, Any], error: Any) -> str:
     """One wrong entry in words, from pydantic's account of it."""
     keys, kind = _keys(data, error["loc"]), error["type"]
-    path, models = ".".join(keys), models_at(root, keys, data)
+    path, models = cut(".".join(keys)), models_at(root, keys, data)
     if kind == "extra_forbidden":
         return _out_of_place(root, path, models_at(root, keys[:-1], data))
     if kind == "missing":
         return f"`{path}` is missing: give it, as in `--set {path}=...`"
-    if kind == "union_tag_not_found":
+    if kind in ("union_tag_not_found", "no_kind"):
         return f"`{path}.kind` is missing: it should be one of {', '.join(kinds(models))}"
-    if kind == "union_tag_invalid":
-        return f"`{path}.kind` is {error['ctx']['tag']}: it should be one of {', '.join(kinds(models))}"
-    if models and kind != "dict_type":
-        return f"`{path}` is {error['input']!r}: it should be a mapping with {', '.join(entries(models))}"
+    if kind in ("union_tag_invalid", "unknown_kind"):
+        said = error["ctx"].get("tag") or error["ctx"]["kind"]
+        return f"`{path}.kind` is {cut(said)}: it should be one of {', '.join(kinds(models))}"
+    if kind == "no_part":
+        return f"`{path}.kind`: {error['msg']}"
+    if models and kind not in ("dict_type", "value_error"):
+        return f"`{path}` is {quoted(error['input'])}: it should be a mapping with {', '.join(entries(models))}"
     says = error["msg"].removeprefix("Value error, ").replace("Input should", "it should")
-    return f"`{path}` is {error['input']!r}: {says}"
+    return f"`{path}` is {quoted(error['input'])}: {says}"
 
 
 def _out_of_place(root: type[BaseModel], path: str, models: Models) -> str:
@@ -126,7 +160,10 @@ def _keys(data: Any, loc: Sequence[Any]) -> list[str]:
 
 
 def _annotation(models: Models, name: str) -> Any:
-    return next((m.model_fields[name].annotation for m in models if name in m.model_fields), None)
+    """The type of an entry of some models, with what marks it."""
+    for field in [m.model_fields[name] for m in models if name in m.model_fields]:
+        return Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+    return None
 
 
 def _entry(data: Any, name: str) -> Any:

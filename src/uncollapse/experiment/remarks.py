@@ -75,8 +75,8 @@ def _many(spec: Spec, corpus: Corpus) -> Iterator[str]:
     if types <= MANY or spec.model is None:
         return
     with torch.device("meta"):
-        total = sum(p.numel() for p in build.model(spec, types).parameters())
-        rest = sum(p.numel() for p in build.model(spec, len(SPLITS)).parameters())
+        total = sum(p.numel() for p in build.model(spec, {"vocabulary": types}).parameters())
+        rest = sum(p.numel() for p in build.model(spec, {"vocabulary": len(SPLITS)}).parameters())
     yield (
         f"the vocabulary has {types:,} types, {corpus.once:,} of which appear once in `train`, and the model therefore "
         f"{total / 1e6:,.0f} million parameters, {1 - rest / total:.0%} of them for the vocabulary: "

@@ -27,6 +27,7 @@ import uncollapse
 from uncollapse import files
 from uncollapse.documents import finite
 from uncollapse.errors import InputError
+from uncollapse.experiment.spec import SCHEMA
 from uncollapse.training.listeners import Moment
 
 SPEC, ENVIRONMENT, VOCABULARY, METRICS = "spec.yaml", "environment.json", "vocabulary.json", "metrics.jsonl"
@@ -134,11 +135,9 @@ def open_folder(path: Path, spec: Mapping[str, Any], identity: str, fingerprint:
     """
     _check(path)
     begun = (path / ENVIRONMENT).is_file()
-    if begun and read_environment(path)["identity"] != identity:
-        raise InputError(
-            f"`{path}` holds a run of another spec or other data: give another folder, or remove that one."
-        )
-    about = {"identity": identity, "data": fingerprint, "asked": dict(asked), **environment()}
+    if begun and (there := read_environment(path))["identity"] != identity:
+        raise InputError(f"`{path}` holds a run {_how_another(there)}: give another folder, or remove that one.")
+    about = {"identity": identity, "data": fingerprint, "asked": dict(asked), "schema": SCHEMA, **environment()}
     try:
         path.mkdir(parents=True, exist_ok=True)
         files.write_text(path / SPEC, yaml.safe_dump(dict(spec), sort_keys=False))
@@ -146,6 +145,17 @@ def open_folder(path: Path, spec: Mapping[str, Any], identity: str, fingerprint:
             write_json(path / ENVIRONMENT, about)
     except OSError as error:
         raise files.unwritable(path, error) from None
+
+
+def _how_another(about: Mapping[str, Any]) -> str:
+    """Why the run that an environment describes is another one."""
+    schema = about.get("schema", 1)  # The first did not say.
+    if schema == SCHEMA:
+        return "of another spec or other data"
+    return (
+        f"that was begun under version {schema} of the spec, and this uncollapse has version {SCHEMA}: it can be "
+        "evaluated and used, and not be trained on"
+    )
 
 
 def _check(path: Path) -> None:

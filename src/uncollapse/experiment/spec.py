@@ -1,49 +1,33 @@
-"""The specification of an experiment: data that is validated whole before anything is built.
-
-Nothing here imports torch, so that the command line can answer at once.
-"""
+"""The specification of an experiment: data that is validated whole before anything is built."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
+from pydantic import Field, ValidationError
 
-from uncollapse.quantities import steps
 from uncollapse.errors import InputError
 from uncollapse.experiment.paths import explained
+from uncollapse.experiment.sections import Choice, Section, mark, section
+from uncollapse.quantities import Count, File, Index, Place, Positive, Slot, Weight
+from uncollapse.training.plateau import Plateau
 
 #: Grows where the meaning of a spec changes, so that runs under the old meaning are not taken for the new.
-SCHEMA = 1
+SCHEMA = 2
+#: The most wrong entries that an error names.
+MOST = 10
 
+PlateauSection = Plateau
+if not TYPE_CHECKING:
+    PlateauSection = section(Plateau)
 
-def _duration(value: object) -> int | str:
-    if isinstance(value, bool) or not isinstance(value, int | str) or (isinstance(value, int) and value < 1):
-        raise ValueError('write "10 epochs", "500 steps", or a whole number of steps from 1 on')
-    try:
-        steps(value, 1)
-    except InputError as error:
-        raise ValueError(str(error)) from None
-    return value
-
-
-Count = Annotated[int, Field(ge=1, le=2**63 - 1)]
-#: A number from 0 on that a generator takes as its seed.
-Index = Annotated[int, Field(ge=0, le=2**63 - 1)]
-Positive = Annotated[float, Field(gt=0)]
-Weight = Annotated[float, Field(ge=0)]
-Dropout = Annotated[float, Field(ge=0, lt=1)]
-#: A length of training: "10 epochs", "500 steps", or a whole number of steps.
-Duration = Annotated[Any, PlainValidator(_duration)]
-
-
-class Section(BaseModel):
-    """A part of a spec: no unknown entry, no conversion of types, no number that is not finite."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+Model = Annotated[Any, Choice(Slot("models", "vae"))]
+Procedure = Annotated[Any, Choice(Slot("procedures"))]
+Schedule = Annotated[Any, Choice(Slot("schedules"))]
+Term = Annotated[Any, Choice(Slot("terms"))]
 
 
 class Batching(Section):
@@ -75,9 +59,9 @@ class TextData(Batching):
     """
 
     kind: Literal["text"]
-    train: str
-    valid: str | None = None
-    test: str | None = None
+    train: File
+    valid: File | None = None
+    test: File | None = None
     tokens: Literal["words", "characters"] = "words"
     size: Count | None = None
     min_count: Count = 1
@@ -110,96 +94,16 @@ class SyntheticData(Batching):
     kind: Literal["synthetic"]
 
 
-class Encoder(Section):
-    """The encoder; see `nets.lstm.LSTMEncoder`."""
-
-    kind: Literal["lstm"] = "lstm"
-    embedding: Count
-    hidden: Count
-
-
-class Decoder(Section):
-    """The decoder; see `nets.lstm.LSTMDecoder`."""
-
-    kind: Literal["lstm"] = "lstm"
-    embedding: Count
-    hidden: Count
-    dropout_in: Dropout = 0.5
-    dropout_out: Dropout = 0.5
-    skip: bool = False
-
-
-class Model(Section):
-    """A text VAE with a Gaussian posterior and a standard normal prior.
+class Objective(Section):
+    """What is descended; see `objective.Objective`.
 
     Arguments:
-        latent: The number of latent units.
-        initialisation: See `nets.lstm.initialise`.
+        terms: Terms by name, beside `distortion` and `rate` or in their place.
+        weights: Their weights by name; 1 for those not named.
     """
 
-    encoder: Encoder
-    decoder: Decoder
-    latent: Count
-    initialisation: Literal["small_uniform", "offset", "torch"] = "small_uniform"
-
-
-class Weights(Section):
-    """The objective's weights by term."""
-
-    distortion: Weight = 1.0
-    rate: Weight = 1.0
-
-
-class Objective(Section):
-    """What is descended; see `objective.Objective`."""
-
-    weights: Weights = Weights()
-
-
-class Linear(Section):
-    """See `dials.Linear`."""
-
-    kind: Literal["linear"]
-    start: Weight
-    stop: Weight
-    over: Duration
-
-
-class Constant(Section):
-    """See `dials.Constant`."""
-
-    kind: Literal["constant"]
-    value: Weight
-
-
-class Joint(Section):
-    """See `training.procedures.Joint`."""
-
-    kind: Literal["joint"]
-
-
-class Until(Section):
-    """See `training.procedures.UntilInformationDrops`."""
-
-    estimator: Literal["full", "published"] = "full"
-    min_steps: Index = 0
-    max_epochs: Count | None = None
-    max_steps: Count | None = None
-    start: float = 0.0
-
-
-class Aggressive(Section):
-    """See `training.procedures.Aggressive`."""
-
-    kind: Literal["aggressive"]
-    window: Count = 10
-    limit: Count = 99
-    ties: Literal["stop", "continue"] = "stop"
-    budget: Count | None = None
-    clip: Literal["joint", "own", "ratio"] = "joint"
-    until: Until = Until()
-    inner_clip: Positive | None = None
-    share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    terms: dict[str, Term] = Field(default_factory=dict)
+    weights: dict[str, Weight] = Field(default_factory=dict)
 
 
 class Optimiser(Section):
@@ -216,38 +120,29 @@ class Optimiser(Section):
     factor: Positive = 1.0
 
 
-class Plateau(Section):
-    """See `training.plateau.Plateau`."""
-
-    patience: Count = 2
-    factor: Annotated[float, Field(gt=0, le=1)] = 0.5
-    limit: Count = 5
-    not_before: Index = 15
-    reload: bool = True
-
-
 Data = Annotated[TextData | StdlibData | SyntheticData, Field(discriminator="kind")]
-Schedule = Annotated[Linear | Constant, Field(discriminator="kind")]
-Procedure = Annotated[Joint | Aggressive, Field(discriminator="kind")]
 
 
 class Training(Section):
     """All that does not depend on the model, so that it serves people's own networks too.
 
     Arguments:
+        objective: What is descended.
         dials: Schedules by the path of the number they move, such as "objective.weights.rate".
+        procedure: Who descends when.
         optimisers: By player, such as "inference" and "generation"; Adam at 1e-3 for those not named.
         clip: The largest gradient norm; null for no clipping.
+        max_epochs: Passes over the training data at most.
         plateau: The learning-rate decay; null for none.
     """
 
     objective: Objective = Objective()
     dials: dict[str, Schedule] = Field(default_factory=dict)
-    procedure: Procedure = Joint(kind="joint")
+    procedure: Procedure = Choice(Slot("procedures")).validated({"kind": "joint"})
     optimisers: dict[str, Optimiser] = Field(default_factory=dict)
     clip: Positive | None = 5.0
     max_epochs: Count = 100
-    plateau: Plateau | None = None
+    plateau: PlateauSection | None = None
 
 
 class Spec(Section):
@@ -259,17 +154,39 @@ class Spec(Section):
     seed: Index = 0
 
 
-def validated(data: Mapping[str, Any]) -> Spec:
+def validated(data: Mapping[str, Any], trusted: bool = False) -> Spec:
     """The spec that some data says.
+
+    Arguments:
+        data: The spec as mappings, lists, numbers and texts.
+        trusted: Whether code that is not of this package may be imported where a `kind` names it: only where the
+            spec is the person's own, and never from somebody's folder.
 
     Raises:
         InputError: one line that names every wrong entry, what it is and what it may be.
     """
+    if not trusted and (named := next(foreign(data), None)):
+        raise InputError(
+            f"this spec names `{named}`, code that is not of uncollapse, and would run it: read it, and give `--trust` "
+            "(`trust=True`) if it may."
+        )
     try:
         return Spec.model_validate(dict(data))
     except ValidationError as error:
-        wrong = [explained(Spec, data, one) for one in error.errors(include_url=False)]
-        raise InputError("; ".join(one.rstrip(".") for one in wrong) + ".") from None
+        wrong = [explained(Spec, data, one) for one in error.errors(include_url=False)[:MOST]]
+        more = error.error_count() - len(wrong)
+        said = "; ".join(one.rstrip(".") for one in wrong) + (f"; and {more:,} more like these" if more else "")
+        raise InputError(said + ".") from None
+
+
+def foreign(data: Any) -> Iterator[str]:
+    """The kinds in a spec that name somebody's own code."""
+    if isinstance(data, Mapping):
+        if isinstance(kind := data.get("kind"), str) and ":" in kind:
+            yield kind
+        data = list(data.values())
+    for one in data if isinstance(data, list) else ():
+        yield from foreign(one)
 
 
 def identity(spec: Spec, fingerprint: str) -> str:
@@ -277,14 +194,21 @@ def identity(spec: Spec, fingerprint: str) -> str:
 
     .. math:: \text{SHA-256}(\text{spec}, \text{data}, \text{schema version})
 
-    The fingerprint stands for the data; where its files lie does not matter.
+    The fingerprint stands for the data; where its files lie does not matter. Entries that have their defaults are left
+    out, so that a version with more entries knows the runs of the one before.
 
     Arguments:
         spec: The spec.
         fingerprint: Of the data, such as `Corpus.fingerprint`.
     """
-    said = spec.model_dump(mode="json")
-    if spec.data is not None and spec.data.kind == "text":
-        said["data"] = {k: v for k, v in said["data"].items() if k not in ("train", "valid", "test")}
+    said = spec.model_dump(mode="json", exclude_defaults=True)
+    if spec.data is not None:
+        said["data"] = {k: v for k, v in said["data"].items() if k not in paths_of_files(spec.data)}
     content = json.dumps({"schema": SCHEMA, "data": fingerprint, "spec": said}, sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
+
+
+def paths_of_files(data: Section) -> list[str]:
+    """The entries of a data section that are paths of files."""
+    fields = type(data).model_fields.items()
+    return [name for name, field in fields if mark(Annotated[field.annotation, None, *field.metadata], Place)]

@@ -12,6 +12,7 @@ from uncollapse.data.text import Text
 from uncollapse.distributions.tokens import PAD, Tokens
 from uncollapse.errors import unknown
 from uncollapse.nets import recurrence
+from uncollapse.quantities import Count, Dropout
 
 #: By kind of initialisation, the uniform ranges of all parameters and then of embeddings.
 RANGES = {
@@ -30,7 +31,7 @@ class LSTMEncoder(nn.Module):
         outputs: The size of the result, as 2 d for the mean and log-variance of d units.
     """
 
-    def __init__(self, vocabulary: int, embedding: int, hidden: int, outputs: int) -> None:
+    def __init__(self, vocabulary: int, embedding: Count, hidden: Count, outputs: int) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocabulary, embedding)
         self.lstm = nn.LSTM(embedding, hidden, batch_first=True)
@@ -80,11 +81,11 @@ class LSTMDecoder(nn.Module):
     def __init__(
         self,
         vocabulary: int,
-        embedding: int,
-        hidden: int,
+        embedding: Count,
+        hidden: Count,
         latent: int,
-        dropout_in: float = 0.5,
-        dropout_out: float = 0.5,
+        dropout_in: Dropout = 0.5,
+        dropout_out: Dropout = 0.5,
         skip: bool = False,
     ) -> None:
         super().__init__()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
+
+from uncollapse.quantities import Count, Index, Share
 
 
 @dataclass
@@ -22,15 +24,15 @@ class Plateau:
         reload: Whether a decay loads the best weights back.
     """
 
-    patience: int = 2
-    factor: float = 0.5
-    limit: int = 5
-    not_before: int = 15
+    patience: Count = 2
+    factor: Share = 0.5
+    limit: Count = 5
+    not_before: Index = 15
     reload: bool = True
 
-    reference: float = float("inf")
-    worse: int = 0
-    decays: int = 0
+    reference: float = field(default=float("inf"), init=False)
+    worse: int = field(default=0, init=False)
+    decays: int = field(default=0, init=False)
 
     def observe(self, epoch: int, value: float) -> Literal["go", "decay", "stop"]:
         """What the validation bound of an epoch, counted from 0, asks for."""

@@ -26,6 +26,7 @@ from uncollapse.bound import Batch, size, symbols
 from uncollapse.errors import InputError
 from uncollapse.metrics.estimate import Estimate
 from uncollapse.objective import Loss
+from uncollapse.quantities import Count, Index, Positive, Share
 from uncollapse.training import finite
 from uncollapse.training.inference import Inference, Thinned
 
@@ -90,9 +91,9 @@ class UntilInformationDrops:
     """
 
     estimator: Literal["full", "published"] = "full"
-    min_steps: int = 0
-    max_epochs: int | None = None
-    max_steps: int | None = None
+    min_steps: Index = 0
+    max_epochs: Count | None = None
+    max_steps: Count | None = None
     start: float = 0.0
 
     def __call__(self, epoch: int, step: int, validation: Evaluation, reference: float) -> tuple[bool, float]:
@@ -132,14 +133,14 @@ class Aggressive:
         share: Which share of a batch's symbols an inner step scores, drawn at random, without bias.
     """
 
-    window: int = 10
-    limit: int = 99
+    window: Count = 10
+    limit: Count = 99
     ties: Literal["stop", "continue"] = "stop"
-    budget: int | None = None
+    budget: Count | None = None
     clip: Literal["joint", "own", "ratio"] = "joint"
     until: UntilInformationDrops = field(default_factory=UntilInformationDrops)
-    inner_clip: float | None = None
-    share: float = 1.0
+    inner_clip: Positive | None = None
+    share: Share = 1.0
 
     active: bool = field(default=True, init=False)
     reference: float | None = field(default=None, init=False)

@@ -1,0 +1,37 @@
+"""The models that a spec can make of its networks."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from uncollapse.model import VAE
+from uncollapse.nets.lstm import initialise
+from uncollapse.quantities import Count, Maker, Slot
+
+
+def vae(
+    encoder: Annotated[Maker, Slot("encoders", "lstm", later=True)],
+    decoder: Annotated[Maker, Slot("decoders", "lstm", later=True)],
+    latent: Count,
+    posterior: Annotated[Maker, Slot("posteriors", "gaussian", later=True)],
+    prior: Annotated[Maker, Slot("priors", "standard-normal", later=True)],
+    wrappers: dict[str, Annotated[Maker, Slot("wrappers", later=True)]],
+    initialisation: Literal["small_uniform", "offset", "torch"] = "small_uniform",
+) -> VAE:
+    """A VAE of an encoder, a decoder and a prior.
+
+    Arguments:
+        encoder, decoder: The networks.
+        latent: The number of latent units.
+        posterior: The family of q(z | x), made around the encoder.
+        prior: The law p(z).
+        wrappers: What stands around the decoder, by name, the first name innermost.
+        initialisation: See `nets.lstm.initialise`.
+    """
+    inference = posterior(latent=latent, net=lambda outputs: encoder(outputs=outputs))
+    generation: Any = decoder(latent=latent)
+    for name in sorted(wrappers):
+        generation = wrappers[name](latent=latent, decoder=generation)
+    made = VAE(inference, generation, prior(latent=latent))
+    initialise(made, initialisation)
+    return made

@@ -1,0 +1,138 @@
+"""The parts that a spec may name, and how they are made of it.
+
+A part is a class or a function in a module of its kind, and a line in a table here. Its section of the spec, with
+entries, limits and defaults, is its signature.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from typing import Any, get_args
+
+from pydantic.errors import PydanticUserError
+
+from uncollapse import dials, posteriors, priors
+from uncollapse.errors import InputError
+from uncollapse.experiment import models
+from uncollapse.experiment.sections import GIVEN, Described, mark, parameters, section
+from uncollapse.nets import lstm
+from uncollapse.quantities import Said, Slot
+from uncollapse.terms import rates
+from uncollapse.training import procedures
+
+Table = Mapping[str, Callable[..., Any]]
+
+
+@dataclass(frozen=True)
+class Itself:
+    """A part that is a plain function, and not what makes one."""
+
+    part: Callable[..., Any]
+
+    def __call__(self) -> Callable[..., Any]:
+        return self.part
+
+
+SLOTS: dict[str, Table] = {
+    "models": {"vae": models.vae},
+    "encoders": {"lstm": lstm.LSTMEncoder},
+    "decoders": {"lstm": lstm.LSTMDecoder},
+    "wrappers": {},
+    "posteriors": {"gaussian": posteriors.diagonal},
+    "priors": {"standard-normal": priors.StandardNormal},
+    "terms": {"distortion": Itself(rates.distortion), "rate": Itself(rates.rate)},
+    "schedules": {"linear": dials.Linear, "constant": dials.Constant},
+    "procedures": {"joint": procedures.Joint, "aggressive": procedures.Aggressive},
+}
+
+
+def described(slot: str, kind: str) -> type[Described]:
+    """The section of a part; `kind` is its name in the slot's table, or "package.module:name" for one's own.
+
+    Raises:
+        InputError: where it cannot be imported, or where its signature says no section.
+    """
+    if ":" not in kind:
+        # How many units a model has is for a spec to say; to all other parts it is given.
+        return _section(SLOTS[slot][kind], kind, slot != "models")
+    try:
+        return _section(_imported(kind), kind)
+    except (TypeError, NameError, ValueError, PydanticUserError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"`{kind}` cannot be a part: {' '.join(str(error).split())} Give its parameters types such as `float` or "
+            "those of `uncollapse.quantities`."
+        ) from None
+
+
+@cache
+def _section(target: Callable[..., Any], kind: str, gives: bool = True) -> type[Described]:
+    return section(target, kind, GIVEN if gives else {})
+
+
+def _imported(name: str) -> Any:
+    """Somebody's own class or function, from an installed package or from the folder where a command is given."""
+    module, _, attribute = name.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # Last: nothing in it takes the place of a module that is installed.
+    try:
+        found = getattr(import_module(module), attribute)
+    except Exception as error:  # Whatever the code of others raises.
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"`{name}` cannot be imported: {why}.") from error
+    if not callable(found):
+        raise InputError(f"`{name}` is a `{type(found).__name__}`: name a class or a function that makes the part.")
+    return found
+
+
+def make(said: Any, given: Mapping[str, Any]) -> Any:
+    """The part that a section describes.
+
+    Arguments:
+        said: The section, a `Described`.
+        given: What there is for parts to ask for, by the names in `GIVEN` and those of the data's facts.
+
+    Raises:
+        InputError: where it asks for what there is not.
+    """
+    arguments: dict[str, Any] = {}
+    for name, parameter in parameters(said.target).items():
+        if name in type(said).model_fields:
+            arguments[name] = _made(getattr(said, name), parameter.annotation, given)
+        elif name in given:
+            arguments[name] = given[name]
+        elif parameter.default is parameter.empty:
+            raise InputError(
+                f"`{getattr(said, 'kind', said.target)}` needs {GIVEN.get(name, name)} (`{name}`), and there is: "
+                f"{', '.join(sorted(given)) or 'nothing'}. Choose a part for this kind of data and model."
+            )
+    return said.target(**arguments)
+
+
+def _made(value: Any, annotation: Any, given: Mapping[str, Any]) -> Any:
+    """What a part gets for an entry: other parts made, texts such as "10 epochs" as numbers."""
+    if isinstance(value, Mapping):
+        return {name: _made(one, get_args(annotation)[1], given) for name, one in value.items()}
+    if isinstance(value, Described):
+        slot = mark(annotation, Slot)
+        return (lambda **more: make(value, {**given, **more})) if slot and slot.later else make(value, given)
+    said = mark(annotation, Said)
+    return said.resolved(value, given) if said else value
+
+
+def asked(said: Any) -> set[str]:
+    """The names of all that a section's part, and those within it, ask for."""
+    if isinstance(said, Mapping):
+        return {name for one in said.values() for name in asked(one)}
+    if not isinstance(said, Described):
+        return set()
+    here, entries = parameters(said.target), type(said).model_fields
+    texts = [found for name in here if name in entries and (found := mark(here[name].annotation, Said))]
+    below = [asked(getattr(said, entry)) for entry in entries]
+    return {*(name for name in here if name not in entries), *(one.fact for one in texts)}.union(*below)
