@@ -301,6 +301,8 @@ NAMES = [
     Case("three sentences", "interpolate @/run cat dog bird", ("`bird`", "too much", "uncollapse interpolate --help")),
     Case("nowhere to store", "encode @/run @/good.txt", ("--out", "uncollapse encode --help")),
     Case("nowhere to compare", "compare text --train @/good.txt", ("--out", "uncollapse compare --help")),
+    Case("unknown slot to list", "parts term", ("slot `term`", "mean `terms`", "There is: ")),
+    Case("two slots to list", "parts terms priors", ("`priors`", "too much", "uncollapse parts --help")),
     Case("two names to list", "remedies anneal beta", ("`beta`", "too much", "uncollapse remedies --help")),
 ]
 SENTENCES = [
