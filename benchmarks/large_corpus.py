@@ -163,7 +163,7 @@ def _sentences(text: Path) -> int:
 
 
 def _spec(text: Path, *more: str):  # noqa: ANN202 - imported late, so that the seconds of the imports count
-    from uncollapse.experiment.catalogue import compose
+    from uncollapse.experiment.compose import compose
     from uncollapse.experiment.spec import validated
 
     return validated(compose("text", [], [f"data.train={text}", *more, *SPEC]))

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from uncollapse.experiment import build
-from uncollapse.experiment.catalogue import compose
+from uncollapse.experiment.compose import compose
 from uncollapse.experiment.hardware import launch
 from uncollapse.experiment.spec import validated
 from uncollapse.processes import ALONE, Processes

@@ -14,7 +14,7 @@ from uncollapse.data import stdlib, synthetic
 from uncollapse.data.text import Corpus
 from uncollapse.errors import InputError
 from uncollapse.experiment import build
-from uncollapse.experiment.catalogue import compose
+from uncollapse.experiment.compose import compose
 from uncollapse.experiment.spec import Spec, validated
 from uncollapse.nets.lstm import LSTMDecoder
 from uncollapse.objective import Objective

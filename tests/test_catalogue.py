@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from uncollapse.errors import InputError
 from uncollapse.experiment import catalogue
-from uncollapse.experiment.catalogue import chosen, compose, merge, overlaid, overridden, recipes, remedies
+from uncollapse.experiment.catalogue import chosen, recipes, remedies
+from uncollapse.experiment.compose import compose, merge, overlaid, overridden
 from uncollapse.experiment.paths import locate
 from uncollapse.experiment.spec import Spec, validated
 

@@ -7,7 +7,8 @@ import torch
 
 from uncollapse.errors import InputError
 from uncollapse.experiment import build
-from uncollapse.experiment.catalogue import compose, recipes, remedies
+from uncollapse.experiment.catalogue import recipes, remedies
+from uncollapse.experiment.compose import compose
 from uncollapse.experiment.spec import Spec, validated
 
 COMBINATIONS = [*remedies(), "aggressive+anneal", "aggressive+beta", "aggressive+slow-anneal"]

@@ -62,7 +62,7 @@ class Options:
         Raises:
             InputError: one line that names what is wrong.
         """
-        from uncollapse.experiment.catalogue import compose, overridden
+        from uncollapse.experiment.compose import compose, overridden
         from uncollapse.experiment.spec import validated
 
         said = compose(self.recipe_for(kind), remedies)

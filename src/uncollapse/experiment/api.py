@@ -21,7 +21,7 @@ from uncollapse.data.batches import source
 from uncollapse.data.text import Vocabulary
 from uncollapse.errors import InputError
 from uncollapse.experiment import build, run
-from uncollapse.experiment.catalogue import compose
+from uncollapse.experiment.compose import compose
 from uncollapse.experiment.hardware import Strategy, launch
 from uncollapse.experiment.spec import Spec, identity, validated
 from uncollapse.experiment.trained import MAX_LENGTH, Trained
