@@ -1,9 +1,10 @@
-"""Builds what a spec describes: the corpus, the model, the trainer."""
+"""Builds what a spec describes: the data, the model, the trainer."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from inspect import signature
 from typing import Any
 
 import torch
@@ -11,13 +12,14 @@ from torch import nn
 
 from uncollapse import dials
 from uncollapse.bound import Source, size
-from uncollapse.data import stdlib, synthetic
+from uncollapse.data import kinds
+from uncollapse.data.kinds import Data, Kind
 from uncollapse.data.reading import Tell
-from uncollapse.data.text import Corpus
 from uncollapse.errors import InputError
 from uncollapse.experiment import spec as said
 from uncollapse.model import VAE
 from uncollapse.nets.lstm import LSTMDecoder, LSTMEncoder, initialise
+from uncollapse.nets.mlp import MLPDecoder, MLPEncoder
 from uncollapse.objective import Objective
 from uncollapse.posteriors import Posterior, gaussian
 from uncollapse.priors import StandardNormal
@@ -30,42 +32,74 @@ from uncollapse.training.trainer import Trainer
 Builders = dict[str, Callable[..., Any]]
 
 
-def corpus(spec: said.Spec, tell: Tell | None = None) -> Corpus:
+def data(spec: said.Spec, tell: Tell | None = None) -> Data:
     """The data of a spec.
 
     Arguments:
         spec: The spec.
-        tell: Hears how far the reading of a text is.
+        tell: Hears how far its reading is.
 
     Raises:
         InputError: where it leaves the data to a person, and where a file cannot be used.
     """
-    if spec.data is None:
-        raise InputError("this spec names no data: start from a recipe that does, such as `text`.")
-    numbers = spec.data.model_dump(exclude={"kind", "split_seed", *said.Batching.model_fields})
-    return CORPORA[spec.data.kind](spec.data, numbers, tell)
+    make: Any = kind(spec)
+    return make(**_section(spec).model_dump(exclude={"kind"})).load(tell)
 
 
-def model(spec: said.Spec, vocabulary_size: int) -> VAE:
-    """The model of a spec, its initial parameters a function of the spec and its seed alone.
+def kind(spec: said.Spec) -> type[Kind]:
+    """The kind of data of a spec.
 
     Raises:
-        InputError: where the spec leaves the model to a person.
+        InputError: where it leaves the data to a person.
+    """
+    return kinds.kind(_section(spec).kind)
+
+
+def _section(spec: said.Spec) -> said.Data:
+    if spec.data is None:
+        raise InputError("this spec names no data: start from a recipe that does, such as `text`.")
+    return spec.data
+
+
+def model(spec: said.Spec, facts: Mapping[str, Any]) -> VAE:
+    """The model of a spec, its initial parameters a function of the spec and its seed alone.
+
+    Arguments:
+        spec: The spec.
+        facts: What there is for networks to ask for; see `data.kinds.Data`.
+
+    Raises:
+        InputError: where the spec leaves the model to a person, and where a network asks for what there is not.
     """
     if spec.model is None:
         raise InputError("this spec names no model: start from a recipe that does, such as `text`.")
-    encoder, decoder, size = spec.model.encoder, spec.model.decoder, spec.model.latent
+    size = spec.model.latent
     with seeded(spec.seed, "initialise"):
-        features = ENCODERS[encoder.kind](
-            vocabulary=vocabulary_size, outputs=2 * size, **encoder.model_dump(exclude={"kind"})
-        )
-        words = DECODERS[decoder.kind](vocabulary=vocabulary_size, latent=size, **decoder.model_dump(exclude={"kind"}))
-        vae = VAE(Posterior(features, gaussian, (size, size)), words, StandardNormal(size))
+        features = _network(ENCODERS, spec.model.encoder, {**facts, "outputs": 2 * size})
+        generation = _network(DECODERS, spec.model.decoder, {**facts, "latent": size})
+        vae = VAE(Posterior(features, gaussian, (size, size)), generation, StandardNormal(size))
         initialise(vae, spec.model.initialisation)
     return vae
 
 
-def check_memory(spec: said.Spec, vocabulary_size: int) -> None:
+def _network(there: Builders, section: said.Section, facts: Mapping[str, Any]) -> nn.Module:
+    numbers = section.model_dump()
+    build = there[numbers.pop("kind")]
+    asked = signature(build).parameters.keys() - numbers.keys()
+    for name in sorted(asked - facts.keys()):
+        raise InputError(
+            f"`{build.__name__}` needs `{name}`, and this data offers {', '.join(facts)}: take a recipe for such data."
+        )
+    return build(**numbers, **{name: facts[name] for name in asked})
+
+
+def parameters(spec: said.Spec, facts: Mapping[str, Any]) -> int:
+    """How many parameters the model of a spec has; no memory is taken for it."""
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in model(spec, facts).parameters())
+
+
+def check_memory(spec: said.Spec, facts: Mapping[str, Any]) -> None:
     """Refuses a model that this machine cannot train, before any memory is taken for it.
 
     Raises:
@@ -73,8 +107,7 @@ def check_memory(spec: said.Spec, vocabulary_size: int) -> None:
     """
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
-        with torch.device("meta"):
-            count = sum(parameter.numel() for parameter in model(spec, vocabulary_size).parameters())
+        count = parameters(spec, facts)
     except (RuntimeError, TypeError):  # A size that overflows.
         count = 2**62
     if 4 * 4 * count > there:
@@ -130,18 +163,6 @@ def _check_items(training: said.Training, valid: Source) -> None:
         )
 
 
-def _text(data: said.TextData, numbers: dict[str, Any], tell: Tell | None) -> Corpus:
-    return Corpus.load(**numbers, seed=data.split_seed, tell=tell)
-
-
-def _stdlib(data: said.StdlibData, numbers: dict[str, Any], tell: Tell | None) -> Corpus:
-    return stdlib.corpus(**numbers, seed=data.split_seed)
-
-
-def _synthetic(data: said.SyntheticData, numbers: dict[str, Any], tell: Tell | None) -> Corpus:
-    return synthetic.corpus()
-
-
 def _linear(dial: said.Linear, steps_per_epoch: int) -> dials.Linear:
     return dials.Linear(dial.start, dial.stop, dial.over).resolved(steps_per_epoch)
 
@@ -164,8 +185,7 @@ def _optimiser(optimiser: said.Optimiser) -> Optimiser:
 
 
 # What builds each kind that a spec may name.
-CORPORA: Builders = {"text": _text, "stdlib": _stdlib, "synthetic": _synthetic}
-ENCODERS: Builders = {"lstm": LSTMEncoder}
-DECODERS: Builders = {"lstm": LSTMDecoder}
+ENCODERS: Builders = {"lstm": LSTMEncoder, "mlp": MLPEncoder}
+DECODERS: Builders = {"lstm": LSTMDecoder, "mlp": MLPDecoder}
 SCHEDULES: Builders = {"linear": _linear, "constant": _constant}
 PROCEDURES: Builders = {"joint": _joint, "aggressive": _aggressive}

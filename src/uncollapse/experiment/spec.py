@@ -12,9 +12,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
 
-from uncollapse.quantities import steps
+from uncollapse.data.kinds import FILES, KINDS
 from uncollapse.errors import InputError
 from uncollapse.experiment.paths import explained
+from uncollapse.quantities import steps
 
 #: Grows where the meaning of a spec changes, so that runs under the old meaning are not taken for the new.
 SCHEMA = 1
@@ -110,6 +111,19 @@ class SyntheticData(Batching):
     kind: Literal["synthetic"]
 
 
+class VectorData(Section):
+    """A table of numbers in files; see `data.vectors.Vectors`."""
+
+    kind: Literal["vectors"]
+    train: str
+    valid: str | None = None
+    test: str | None = None
+    standardise: bool = False
+    split_seed: Index = 0
+    batch_size: Count = 32
+    evaluation_batch_size: Count = 32
+
+
 class Encoder(Section):
     """The encoder; see `nets.lstm.LSTMEncoder`."""
 
@@ -129,16 +143,31 @@ class Decoder(Section):
     skip: bool = False
 
 
+class MLPEncoder(Section):
+    """The encoder; see `nets.mlp.MLPEncoder`."""
+
+    kind: Literal["mlp"]
+    hidden: list[Count]
+
+
+class MLPDecoder(Section):
+    """The decoder; see `nets.mlp.MLPDecoder`."""
+
+    kind: Literal["mlp"]
+    hidden: list[Count]
+    likelihood: Literal["gaussian", "bernoulli"] = "gaussian"
+
+
 class Model(Section):
-    """A text VAE with a Gaussian posterior and a standard normal prior.
+    """A VAE with a Gaussian posterior and a standard normal prior.
 
     Arguments:
         latent: The number of latent units.
         initialisation: See `nets.lstm.initialise`.
     """
 
-    encoder: Encoder
-    decoder: Decoder
+    encoder: Annotated[Encoder | MLPEncoder, Field(discriminator="kind")]
+    decoder: Annotated[Decoder | MLPDecoder, Field(discriminator="kind")]
     latent: Count
     initialisation: Literal["small_uniform", "offset", "torch"] = "small_uniform"
 
@@ -226,7 +255,7 @@ class Plateau(Section):
     reload: bool = True
 
 
-Data = Annotated[TextData | StdlibData | SyntheticData, Field(discriminator="kind")]
+Data = Annotated[TextData | StdlibData | SyntheticData | VectorData, Field(discriminator="kind")]
 Schedule = Annotated[Linear | Constant, Field(discriminator="kind")]
 Procedure = Annotated[Joint | Aggressive, Field(discriminator="kind")]
 
@@ -281,10 +310,10 @@ def identity(spec: Spec, fingerprint: str) -> str:
 
     Arguments:
         spec: The spec.
-        fingerprint: Of the data, such as `Corpus.fingerprint`.
+        fingerprint: Of the data; see `data.kinds.Data`.
     """
     said = spec.model_dump(mode="json")
-    if spec.data is not None and spec.data.kind == "text":
-        said["data"] = {k: v for k, v in said["data"].items() if k not in ("train", "valid", "test")}
+    if spec.data is not None and KINDS[spec.data.kind].files:
+        said["data"] = {k: v for k, v in said["data"].items() if k not in FILES}
     content = json.dumps({"schema": SCHEMA, "data": fingerprint, "spec": said}, sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
