@@ -83,10 +83,13 @@ def importing(text: Path) -> str:
 def preparing(text: Path) -> str:
     """Reads the text and keeps the ids, or opens those that are kept."""
     from uncollapse.cli import show
+    from uncollapse.data.corpora import Texts
     from uncollapse.experiment import build
 
     with show.reading() as tell:
-        corpus = build.corpus(_spec(text), tell)
+        data = build.data(_spec(text), tell)
+    assert isinstance(data, Texts)
+    corpus = data.corpus
     sizes = ", ".join(f"{len(split):,}" for split in (corpus.train, corpus.valid, corpus.test))
     cache = sum(path.stat().st_size for path in Path(os.environ["UNCOLLAPSE_CACHE"]).rglob("*"))
     return f"{sizes} items, {len(corpus.vocabulary):,} types, {cache / 2**20:,.0f} MiB kept"
@@ -128,7 +131,7 @@ def validating(text: Path, *more: str) -> str:
     from torch.distributions import Independent, Normal
 
     import uncollapse as uc
-    from uncollapse.experiment import build, execute
+    from uncollapse.experiment import build
 
     class Encoder(nn.Embedding):
         def forward(self, x: Tensor) -> Tensor:
@@ -139,10 +142,10 @@ def validating(text: Path, *more: str) -> str:
             return Independent(Normal(super().forward(z).expand(*z.shape[:2], seen.shape[1]), 1.0), 1)
 
     spec = _spec(text, *more)
-    corpus = build.corpus(spec)
-    encoder = Encoder(len(corpus.vocabulary), 2 * LATENT)
+    data = build.data(spec)
+    encoder = Encoder(data.facts["vocabulary"], 2 * LATENT)
     model = uc.VAE(uc.Posterior(encoder, uc.gaussian, (LATENT, LATENT)), Decoder(LATENT, 1), uc.StandardNormal(LATENT))
-    train, valid = (execute.batches(spec, corpus, split) for split in ("train", "valid"))
+    train, valid = (data.batches(split) for split in ("train", "valid"))
     build.trainer(spec.training, model, train, valid, seed=0).validate()
     return f"{valid.count:,} items in {len(valid):,} batches, {LATENT} latent units, a tiny network"
 

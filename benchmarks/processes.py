@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from uncollapse.data.corpora import Texts
 from uncollapse.experiment import build
 from uncollapse.experiment.compose import compose
 from uncollapse.experiment.hardware import launch
@@ -37,18 +38,19 @@ CASES: tuple[tuple[str, Procedure, bool], ...] = (
 def train(processes: Processes, procedure: Procedure, sharded: bool) -> tuple[dict[str, torch.Tensor], Any, float]:
     """The weights, what was decided and measured, and the seconds a training step took."""
     spec = validated(compose("demo", []))
-    corpus = build.corpus(spec)
+    data = build.data(spec)
+    assert isinstance(data, Texts)
     told: list[Any] = []
 
     def hear(moment: Moment) -> None:
         if moment.kind in ("window", "epoch"):
             told.append({k: v for k, v in moment.values.items() if "seconds" not in k})
 
-    batches = corpus.batches("train", BATCH)
+    batches = data.corpus.batches("train", BATCH)
     trainer = Trainer(
-        build.model(spec, {"vocabulary": len(corpus.vocabulary)}),
+        build.model(spec, data.facts),
         [batches[i] for i in range(0, len(batches), max(1, len(batches) // STEPS))][:STEPS],
-        corpus.batches("valid", BATCH),
+        data.corpus.batches("valid", BATCH),
         procedure=copy.deepcopy(procedure),
         max_epochs=1,
         listeners=[hear],

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 import uncollapse as uc
 from speed_worker import SIZES, batch, stock
+from uncollapse.data.sentences import Sentences
 from uncollapse.data.text import Text, as_text
 from uncollapse.model import posterior
 
@@ -58,8 +59,8 @@ if __name__ == "__main__":
     print(f"| weights | H | position | {' | '.join(f'outside of {rank}, nats' for rank in RANKS)} |")
     print("|---|---|---|---|---|---|")
     trained = uc.load(given.run)
-    assert trained.vocabulary is not None
+    assert isinstance(trained.interface, Sentences)
     with torch.no_grad():
         for name, size in SIZES.items():
             lines(f"{name}, as in speed.py", stock(size, "torch").eval(), Text(batch(size)[:1]))
-        lines(given.run.name, trained.model.eval(), as_text([trained.vocabulary.encode(SENTENCE)]))
+        lines(given.run.name, trained.model.eval(), as_text([trained.interface.vocabulary.encode(SENTENCE)]))

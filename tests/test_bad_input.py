@@ -26,7 +26,7 @@ import torch
 
 from test_cli import SET, write_text
 from uncollapse.cli import app, main
-from uncollapse.cli.options import Options
+from uncollapse.cli.options import Options, Switches
 from uncollapse.experiment import catalogue
 from uncollapse.training import checkpoints
 
@@ -119,7 +119,7 @@ def loop(at: Path) -> None:
 def begun(at: Path) -> None:
     """A comparison that was begun with other arguments."""
     (at / "begun").mkdir()
-    said = Options(train=at / "good.txt", labels=True).arguments("text")
+    said = Options(train=at / "good.txt", switches=Switches(labels=True)).arguments("text")
     (at / "begun" / "compare.json").write_text(json.dumps({"fit": said}))
 
 
@@ -216,7 +216,7 @@ VALUES = [
         "unknown decoding", "generate @/run --decode greddy", ("greddy", '"greedy", "beam", "sample"', "Did you mean")
     ),
     Case("unknown split", "evaluate @/run --split tset", ("tset", '"train", "valid", "test"')),
-    Case("unknown data", "compare txt --out @/new", ("txt", '"text", "stdlib", "synthetic"')),
+    Case("unknown data", "compare txt --out @/new", ("`txt`", "mean `text`", "stdlib, synthetic, text, vectors")),
     Case("a flag with a value", "generate @/run --json=5", ("--json", '"5"', "bool", "generate --help")),
 ]
 SPECS = [

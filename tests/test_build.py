@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import torch
 
 from uncollapse import dials
 from uncollapse.data import stdlib, synthetic
+from uncollapse.data.corpora import Corpora, Stdlib, TextFiles, Texts
 from uncollapse.data.text import Corpus
 from uncollapse.errors import InputError
 from uncollapse.experiment import build
@@ -23,6 +26,7 @@ from uncollapse.training.players import Optimiser
 from uncollapse.training.procedures import Aggressive, Joint, UntilInformationDrops
 from uncollapse.training.trainer import Trainer
 
+FACTS = {"vocabulary": 13}
 LINES = [f"{a} {b} {c}" for a in "abcd" for b in "xyz" for c in "pq"]
 
 
@@ -44,29 +48,43 @@ def small(corpus_file: Path) -> Callable[..., Spec]:
 
 
 def trainer_of(said: Spec, **rest: Any) -> Trainer:
-    corpus = build.corpus(said)
+    corpus = corpus_of(said)
     model = build.model(said, {"vocabulary": len(corpus.vocabulary)})
     return build.trainer(
         said.training, model, corpus.batches("train", 4), corpus.batches("valid", 4), seed=said.seed, **rest
     )
 
 
+def corpus_of(said: Spec) -> Corpus:
+    data = build.data(said)
+    assert isinstance(data, Texts)
+    return data.corpus
+
+
+@pytest.mark.parametrize(("kind", "code"), [(Stdlib, stdlib.corpus), (TextFiles, Corpus.load)])
+def test_a_kind_of_text_has_the_defaults_of_what_it_loads(kind: Any, code: Any) -> None:
+    known, batching = inspect.signature(code).parameters, {f.name for f in fields(Corpora)}
+
+    own = {f.name: f.default for f in fields(kind) if f.name not in batching | {"train", "split_seed"}}
+    assert own == {name: known[name].default for name in own}
+
+
 def test_text_data_is_read_as_the_spec_says(small: Callable[..., Spec], corpus_file: Path) -> None:
     settings = ("data.min_count=2", "data.size=5", "data.max_length=3", "data.items=20", "data.split_seed=4")
 
-    built = build.corpus(small(overrides=settings))
+    built = corpus_of(small(overrides=settings))
 
     direct = Corpus.load(corpus_file, labels=True, min_count=2, size=5, max_length=3, items=20, seed=4)
     assert built.fingerprint == direct.fingerprint
     assert len(built.vocabulary) == 9
-    assert built.fingerprint != build.corpus(small(overrides=settings[:-1])).fingerprint
+    assert built.fingerprint != corpus_of(small(overrides=settings[:-1])).fingerprint
 
 
 def test_standard_library_data_is_read_as_the_spec_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stdlib, "sentences", lambda: LINES)
     sizes = ["data.train=12", "data.valid=4", "data.test=3", "data.size=6", "data.split_seed=1"]
 
-    built = build.corpus(validated(compose("demo", [], sizes)))
+    built = corpus_of(validated(compose("demo", [], sizes)))
 
     assert [len(split) for split in (built.train, built.valid, built.test)] == [12, 4, 3]
     assert built.fingerprint == stdlib.corpus(12, 4, 3, size=6, seed=1).fingerprint
@@ -75,14 +93,14 @@ def test_standard_library_data_is_read_as_the_spec_says(monkeypatch: pytest.Monk
 def test_synthetic_data_is_that_of_the_paper(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(synthetic, "sequences", lambda n, *_: torch.arange(10).expand(n, -1))
 
-    built = build.corpus(validated(compose("he2019-synthetic")))
+    built = corpus_of(validated(compose("he2019-synthetic")))
 
     assert [len(split) for split in (built.train, built.valid, built.test)] == [16_000, 2000, 2000]
 
 
 def test_a_model_is_a_function_of_spec_and_seed(small: Callable[..., Spec]) -> None:
     def parameters(said: Spec) -> torch.Tensor:
-        return torch.cat([p.flatten() for p in build.model(said, {"vocabulary": 13}).parameters()])
+        return torch.cat([p.flatten() for p in build.model(said, FACTS).parameters()])
 
     torch.manual_seed(1)
     first = parameters(small())
@@ -94,14 +112,14 @@ def test_a_model_is_a_function_of_spec_and_seed(small: Callable[..., Spec]) -> N
 
 def test_building_a_model_leaves_the_global_generator_alone(small: Callable[..., Spec]) -> None:
     before = torch.get_rng_state()
-    build.model(small(), {"vocabulary": 13})
+    build.model(small(), FACTS)
 
     assert torch.equal(before, torch.get_rng_state())
 
 
 @pytest.mark.parametrize(("kind", "low", "high"), [("small_uniform", -0.1, 0.1), ("offset", 0, 0.2), ("torch", -5, 5)])
 def test_the_initialisation_is_the_specs(small: Callable[..., Spec], kind: str, low: float, high: float) -> None:
-    model = build.model(small(overrides=(f"model.initialisation={kind}",)), {"vocabulary": 13})
+    model = build.model(small(overrides=(f"model.initialisation={kind}",)), FACTS)
     parameters = torch.cat([p.detach().flatten() for p in model.parameters()])
 
     assert low <= parameters.min()
@@ -111,7 +129,7 @@ def test_the_initialisation_is_the_specs(small: Callable[..., Spec], kind: str, 
 
 def test_the_decoder_is_the_specs(small: Callable[..., Spec]) -> None:
     settings = ("model.decoder.skip=true", "model.decoder.dropout_in=0.1", "model.decoder.dropout_out=0.2")
-    decoder = build.model(small(overrides=settings), {"vocabulary": 13}).decoder
+    decoder = build.model(small(overrides=settings), FACTS).decoder
 
     assert isinstance(decoder, LSTMDecoder)
     assert (decoder.skip, decoder.dropout_in, decoder.dropout_out) == (True, 0.1, 0.2)
@@ -204,9 +222,9 @@ def test_a_dial_may_move_a_number_of_the_model(small: Callable[..., Spec]) -> No
 
 def test_a_spec_without_data_or_model_says_where_to_start() -> None:
     with pytest.raises(InputError, match="this spec names no data: start from a recipe that does"):
-        build.corpus(validated(compose("vector")))
+        build.data(validated(compose("vector")))
     with pytest.raises(InputError, match="this spec names no model: start from a recipe that does"):
-        build.model(validated(compose("vector")), {"vocabulary": 10})
+        build.model(validated(compose("vector")), {})
 
 
 def test_what_is_built_trains(small: Callable[..., Spec]) -> None:

@@ -132,7 +132,8 @@ def test_a_remedys_patch_changes_the_spec(name: str) -> None:
     for recipe in recipes():
         if recipe == "vector" and "model" in remedies()[name].patch:
             continue
-        given = ["data.train=a.txt"] if recipes()[recipe].spec.get("data", {}).get("kind") == "text" else []
+        files = recipes()[recipe].spec.get("data", {}).get("kind") in ("text", "vectors")
+        given = ["data.train=a.txt"] if files else []
         assert validated(compose(recipe, [name], given)) != validated(compose(recipe, [], given))
 
 

@@ -142,7 +142,7 @@ def test_fit_prints_figures_a_verdict_and_what_to_do_next(
     ],
 )
 def test_after_a_collapse_fit_advises_what_was_not_used(used: str, advice: str) -> None:
-    says = fitting._next(Path("run"), "collapsed: 0 of 2 units active", used)
+    says = fitting._next(Path("run"), "collapsed: 0 of 2 units active", used, "A B")
     assert advice in says
     assert f"--with {used}," not in says
 

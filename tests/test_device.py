@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import uncollapse as uc
+from uncollapse.data.sentences import Sentences
 from uncollapse.data.text import Corpus, corpus_from_lines
 from uncollapse.experiment.trained import Trained
 from uncollapse.metrics.estimate import Estimate
@@ -48,7 +49,7 @@ def test_a_text_vae_trains_resumes_and_speaks(tmp_path: Path, device: torch.devi
         folder = Checkpoints(tmp_path)
         run = Trainer(vae, train, valid, procedure=procedure, max_epochs=epochs, device=device, checkpoints=folder)
         run.fit()
-    trained = Trained(vae, words.vocabulary)
+    trained = Trained(vae, Sentences(words.vocabulary))
     assert trained.encode(LINES[:3]).device.type == device.type
     assert len(trained.interpolate(LINES[0], LINES[1], decode="beam")) == 5
     assert len(trained.generate(4)) == 4

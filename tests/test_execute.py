@@ -11,6 +11,7 @@ import pytest
 from test_cli import VALUES, write_text
 from uncollapse import files
 from uncollapse.cli.options import Options
+from uncollapse.data.corpora import TextFiles
 from uncollapse.errors import InputError
 from uncollapse.experiment import execute, run
 from uncollapse.experiment.api import load
@@ -18,6 +19,8 @@ from uncollapse.experiment.spec import Spec
 from uncollapse.experiment.trained import Trained
 from uncollapse.metrics.rows import Rows
 from uncollapse.training.listeners import Listener, Moment
+
+VOCABULARY = TextFiles.kept
 
 
 def spec_of(text: Path) -> Spec:
@@ -39,15 +42,17 @@ def trained(text: Path, tmp_path: Path) -> Path:
 
 
 def test_the_vocabulary_says_how_long_the_longest_training_item_is(trained: Path) -> None:
-    said = json.loads((trained / run.VOCABULARY).read_text(encoding="utf-8"))
+    said = json.loads((trained / VOCABULARY).read_text(encoding="utf-8"))
     assert said.keys() == {"tokens", "words", "longest"}
     assert said["longest"] == 8
 
 
 def test_a_run_whose_vocabulary_says_no_length_is_used_as_ever(trained: Path) -> None:
-    said = json.loads((trained / run.VOCABULARY).read_text(encoding="utf-8"))
+    said = json.loads((trained / VOCABULARY).read_text(encoding="utf-8"))
     before = load(trained).encode(["the cat"])
-    run.write_json(trained / run.VOCABULARY, {"tokens": said["tokens"], "words": said["words"]})
+    run.write_json(trained / VOCABULARY, {"tokens": said["tokens"], "words": said["words"]})
+    there = run.read_environment(trained)
+    run.write_json(trained / run.ENVIRONMENT, {k: v for k, v in there.items() if k != run.KEPT})
     assert load(trained).encode(["the cat"]).equal(before)
     assert execute.judge(trained, samples=1).report["remedy"] == "plain"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from uncollapse.data.kinds import KINDS
 from uncollapse.errors import InputError
 from uncollapse.experiment import build
 from uncollapse.experiment.catalogue import recipes, remedies
@@ -16,8 +17,9 @@ REFUSED = {("vector", "offset-initialisation")}
 
 
 def spec_of(recipe: str, remedy: str = "plain", *overrides: str) -> Spec:
-    text = recipes()[recipe].spec.get("data", {}).get("kind") == "text"
-    return validated(compose(recipe, [remedy], [*(["data.train=a.txt"] if text else []), *overrides]))
+    kind = recipes()[recipe].spec.get("data", {}).get("kind")
+    files = kind is not None and KINDS[kind].files
+    return validated(compose(recipe, [remedy], [*(["data.train=a.txt"] if files else []), *overrides]))
 
 
 def sizes(spec: Spec, vocabulary: int) -> list[int]:
@@ -27,7 +29,16 @@ def sizes(spec: Spec, vocabulary: int) -> list[int]:
 
 
 def test_these_are_the_recipes() -> None:
-    assert set(recipes()) == {"demo", "he2019-synthetic", "he2019-text", "ptb", "snli-small", "text", "vector"}
+    assert set(recipes()) == {
+        "demo",
+        "he2019-synthetic",
+        "he2019-text",
+        "ptb",
+        "snli-small",
+        "text",
+        "vector",
+        "vectors",
+    }
 
 
 @pytest.mark.parametrize("remedy", COMBINATIONS)
@@ -89,7 +100,7 @@ def test_the_faithful_recipes_stop_on_the_published_information(recipe: str, rem
     }
 
 
-@pytest.mark.parametrize("recipe", ["text", "ptb", "snli-small", "demo", "vector"])
+@pytest.mark.parametrize("recipe", ["text", "ptb", "snli-small", "demo", "vector", "vectors"])
 def test_the_others_stop_on_the_whole_split_with_a_minimum_and_a_cap(recipe: str) -> None:
     until = spec_of(recipe, "aggressive").training.procedure.until  # pyright: ignore[reportAttributeAccessIssue]
 

@@ -9,6 +9,8 @@ import pytest
 from test_cli import SET, VALUES
 from uncollapse.cli import main
 from uncollapse.cli.options import Options
+from uncollapse.data import corpora
+from uncollapse.data.corpora import Texts
 from uncollapse.data.text import Corpus, corpus_from_lines
 from uncollapse.experiment import remarks
 from uncollapse.experiment.spec import Spec
@@ -21,12 +23,12 @@ def spec(*values: str) -> Spec:
 
 
 def said(corpus: Corpus, *values: str) -> list[str]:
-    return list(remarks.on_training(spec(*values), corpus))
+    return list(remarks.on_training(spec(*values), Texts(corpus)))
 
 
 def test_nothing_is_said_of_an_ordinary_corpus() -> None:
     assert said(corpus_from_lines(LINES)) == []
-    assert list(remarks.on_items(corpus_from_lines(LINES, LINES, LINES), "test")) == []
+    assert list(remarks.on_items(Texts(corpus_from_lines(LINES, LINES, LINES)), "test")) == []
 
 
 def test_what_was_left_out_is_counted() -> None:
@@ -60,7 +62,7 @@ def test_a_text_that_is_one_line_is_refused_and_the_line_named(
 def test_a_vocabulary_of_a_million_types_is_said_with_the_parameters_that_it_costs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(remarks, "MANY", 50)
+    monkeypatch.setattr(corpora, "MANY", 50)
     corpus = corpus_from_lines(["a b a", "b"], ["a"], ["b"])
     assert said(corpus)[0].startswith("`train` holds only 2 different items")
     corpus = corpus_from_lines([*LINES, *(f"w{i} is new" for i in range(1000))], LINES, LINES)
@@ -92,7 +94,7 @@ def test_one_repeated_sentence_is_trained_on_and_said(
 
 
 def test_few_different_items_bound_what_z_can_tell() -> None:
-    (remark,) = remarks.on_items(corpus_from_lines(["a b", "b c", "c"] * 40, seed=1), "train")
+    (remark,) = remarks.on_items(Texts(corpus_from_lines(["a b", "b c", "c"] * 40, seed=1)), "train")
 
     assert remark == (
         "`train` holds only 3 different items, so that z can tell no more than which: an MI of at most "

@@ -49,12 +49,12 @@ REFUSED = [
     ({"model": {**NETS, "latnt": 2}}, "unknown path `model.latnt`. Did you mean `model.latent`? There is: kind, "
      "encoder, decoder, latent, posterior, prior, wrappers, initialisation."),
     ({"data": {"kind": "synthetic", "min_count": 2}}, "`data.min_count` has no meaning where `data.kind` is "
-     "synthetic: there is batch_size, batching, evaluation_batch_size, kind."),
+     "synthetic: there is kind, batch_size, batching, evaluation_batch_size."),
     (training(procedure={"kind": "joint", "window": 5}), "`training.procedure.window` has no meaning where "
      "`training.procedure.kind` is joint: there is kind."),
     ({"data": {"kind": "text"}}, "`data.train` is missing: give it, as in `--set data.train=...`."),
-    ({"data": {}}, "`data.kind` is missing: it should be one of text, stdlib, synthetic."),
-    ({"data": {"kind": "txt"}}, "`data.kind` is txt: it should be one of text, stdlib, synthetic."),
+    ({"data": {}}, "`data.kind` is missing: it should be one of text, stdlib, synthetic, vectors."),
+    ({"data": {"kind": "txt"}}, "`data.kind` is txt: it should be one of text, stdlib, synthetic, vectors."),
     (training(procedure={"kind": "agressive"}), "`training.procedure.kind` is agressive: it should be one of "
      "joint, aggressive."),
     (training(dials={"a.b": {"start": 1}}), "`training.dials.a.b.kind` is missing: it should be one of linear, "
@@ -117,7 +117,7 @@ def test_a_path_leads_through_tables_whose_names_hold_dots() -> None:
         ("max_epochs", "Did you mean `training.max_epochs`? There is: data, model, training, seed."),
         ("clip", "Did you mean `training.clip`?"),
         ("training.clip.x", "Did you mean `training.clip`? There is: nothing below it."),
-        ("data.min_cuont", "Did you mean `data.min_count`? There is: batch_size"),
+        ("data.min_cuont", "Did you mean `data.min_count`? There is: kind, batch_size"),
         ("qqqq", "unknown path `qqqq`. There is: data, model, training, seed."),
         ("training.dials.rate", "`training.dials.rate` is 1: it should be a mapping with kind, start, stop, over"),
     ],

@@ -13,7 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uncollapse.data.numbering import assigned
+from uncollapse.data.splits import assigned
 from uncollapse.data.text import END, PAD, START, UNK, Corpus, Text, Vocabulary, corpus_from_lines, read_lines
 from uncollapse.errors import InputError
 

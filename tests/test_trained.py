@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,10 +12,10 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import uncollapse as uc
 from uncollapse import decoding
+from uncollapse.data import sentences
 from uncollapse.data.batches import Batched
+from uncollapse.data.sentences import Sentences
 from uncollapse.data.text import Corpus, corpus_from_lines
-from uncollapse.experiment import trained
-from uncollapse.experiment.api import _vocabulary
 from uncollapse.experiment.trained import Trained
 from uncollapse.nets.lstm import LSTMDecoder, LSTMEncoder
 
@@ -33,12 +31,13 @@ def words() -> Corpus:
     return corpus_from_lines(LINES, LINES, LINES)
 
 
-def text_model(**more: Any) -> Trained:
+def text_model(max_length: int = sentences.MAX_LENGTH) -> Trained:
     torch.manual_seed(2)
     corpus = words()
     size = len(corpus.vocabulary)
     encoder = uc.Posterior(LSTMEncoder(size, 6, 8, 6), uc.gaussian, (3, 3))
-    return Trained(uc.VAE(encoder, LSTMDecoder(size, 6, 8, 3), uc.StandardNormal(3)), corpus.vocabulary, **more)
+    vae = uc.VAE(encoder, LSTMDecoder(size, 6, 8, 3), uc.StandardNormal(3))
+    return Trained(vae, Sentences(corpus.vocabulary, max_length))
 
 
 def vector_model() -> Trained:
@@ -105,7 +104,7 @@ def test_texts_are_decoded_in_blocks(monkeypatch: pytest.MonkeyPatch, way: str) 
         return plain(decoder, z, *more)
 
     monkeypatch.setattr(decoding, way, counted)
-    monkeypatch.setattr(trained, "_ITEMS", 3)
+    monkeypatch.setattr(sentences, "ITEMS", 3)
     blocks = model.generate(7, way)
     assert sizes == [3, 3, 1]
     assert way == "sample" or blocks == whole
@@ -127,21 +126,17 @@ def test_a_call_may_set_the_most_tokens(monkeypatch: pytest.MonkeyPatch) -> None
     assert asked == [4, 4, 4, 2, 2, 2]
 
 
-@pytest.mark.parametrize(("more", "most"), [({"longest": 150}, 151), ({}, trained.MAX_LENGTH)])
-def test_as_many_tokens_are_written_as_the_longest_training_item_has(
-    tmp_path: Path, more: dict[str, int], most: int
-) -> None:
-    (tmp_path / "vocabulary.json").write_text(json.dumps({"tokens": "words", "words": ["a", "b"], **more}))
-    vocabulary, found = _vocabulary(tmp_path / "vocabulary.json")
-    assert vocabulary.words == ("a", "b")
-    assert found == most
+@pytest.mark.parametrize(("more", "most"), [({"longest": 150}, 151), ({}, sentences.MAX_LENGTH)])
+def test_as_many_tokens_are_written_as_the_longest_training_item_has(more: dict[str, int], most: int) -> None:
+    interface = Sentences.restored({"tokens": "words", "words": ["a", "b"], **more})
+    assert interface.vocabulary.words == ("a", "b")
+    assert interface.max_length == most
 
 
 @pytest.mark.parametrize("content", [{}, {"tokens": "words"}, [], {"tokens": "words", "words": 3}, {"words": [1]}])
-def test_a_file_without_a_vocabulary_is_refused(tmp_path: Path, content: Any) -> None:
-    (tmp_path / "vocabulary.json").write_text(json.dumps(content))
+def test_a_file_without_a_vocabulary_is_refused(content: Any) -> None:
     with pytest.raises(uc.InputError, match="holds no vocabulary"):
-        _vocabulary(tmp_path / "vocabulary.json")
+        Sentences.restored(content)
 
 
 @pytest.mark.parametrize("lines", [["zebra"], ["", " "], ["zebra zoo", "lion"]])
@@ -153,7 +148,7 @@ def test_a_text_without_a_known_word_is_refused(lines: list[str]) -> None:
 
 def test_each_end_of_a_line_between_sentences_needs_a_known_word() -> None:
     model = text_model(max_length=5)
-    known = model.vocabulary.words[0]  # pyright: ignore[reportOptionalMemberAccess]
+    known = words().vocabulary.words[0]
     assert len(model.encode([known, "zebra"])) == 2
     with pytest.raises(uc.InputError, match="`zebra` holds none"):
         model.interpolate(known, "zebra")

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, Distribution, Independent
 
-from uncollapse.data.text import END, PAD, START, UNK
-from uncollapse.distributions.tokens import Tokens
+from uncollapse.data.vocabulary import END, START, UNK
+from uncollapse.distributions.tokens import PAD, Tokens
 from uncollapse.errors import InputError
 
 #: What is never emitted: these are no part of a text. `SPOKEN` also leaves out `<unk>`, which no reader can use.

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from uncollapse.cli import show
 from uncollapse.cli.options import Kind, Options, title
 from uncollapse.cli.values import Items, Jobs, Place, Samples, Seed, Seeds
+from uncollapse.data.kinds import KINDS
 from uncollapse.errors import InputError, TrainingError
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def compare(
     The same command goes on where it was stopped; with more remedies or seeds it extends the comparison.
 
     Arguments:
-        data: A text of yours, sentences from the standard library's documentation, or synthetic sequences.
+        data: What to train on, by the name of a kind of data or of a recipe.
         remedies: With commas between them.
         seeds: How many, from 0 on.
         jobs: How many to train at the same time.
@@ -110,11 +111,13 @@ def _run(
 
     # What is bad, or has changed, is said once, not by every cell.
     check_device(options.device)
+    kind, _ = options.chosen(data)
     with show.reading() as tell:
-        corpus = build.corpus(specs[0], tell) if data == "text" else None
+        # What no file holds cannot have changed, and takes seconds to make.
+        read = build.data(specs[0], tell) if KINDS[kind].files else None
     for spec in specs:
-        build.check_memory(spec, {"vocabulary": len(corpus.vocabulary) if corpus else 1})
-    mark = corpus.fingerprint if corpus else None
+        build.check_memory(spec, read.facts if read else KINDS[kind].least)
+    mark = read.fingerprint if read else None
     how: dict[str, Any] = {"jobs": jobs, "samples": samples, "items": items, "data": mark}
     if introduction:
         print(introduction, flush=True)

@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from uncollapse.cli import show
 from uncollapse.cli.options import Kind, Options, title
 from uncollapse.cli.values import Items, Place, Samples, Seconds, Seed
+from uncollapse.data.kinds import KINDS
 from uncollapse.errors import InputError
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def fit(
     """Train a VAE and evaluate it on the test split; the same command goes on from the last checkpoint.
 
     Arguments:
-        data: A text of yours, sentences from the standard library's documentation, or synthetic sequences.
+        data: What to train on, by the name of a kind of data or of a recipe.
         remedies: Remedies against collapse, such as aggressive+anneal; repeatable. `uncollapse remedies` lists them.
         seed: Of every random source in training.
         out: The run's folder; runs/RECIPE-REMEDIES-seedN where it is not given.
@@ -48,7 +49,7 @@ def fit(
         tensorboard: Write them for TensorBoard too, in the run's folder.
         checkpoint_seconds: The longest time between two checkpoints within an epoch.
     """
-    names, recipe = title(remedies), options.recipe_for(data)
+    names, (kind, recipe) = title(remedies), options.chosen(data)
     spec = options.spec(data, [names], seed)
     folder = out or Path("runs") / f"{recipe}-{names}-seed{spec.seed}"
     from uncollapse.experiment import execute
@@ -64,7 +65,7 @@ def fit(
         show.note(f"evaluating the test split, {samples} samples an item")
     judged = execute.judge(folder, samples=samples, items=items, hardware=hardware)
     if leads:
-        _conclude(folder, judged, json, after=_next(folder, judged.report["verdict"], names))
+        _conclude(folder, judged, json, after=_next(folder, judged.report["verdict"], names, KINDS[kind].example))
 
 
 def evaluate(
@@ -107,11 +108,11 @@ def _conclude(run: Path, judged: Judged, json: bool, after: str = "") -> None:
             print(f"{judged.figures}\n\n{judged.report['verdict']}{after}")
 
 
-def _next(folder: Path, verdict: str, remedies: str) -> str:
+def _next(folder: Path, verdict: str, remedies: str, example: str) -> str:
     run = shlex.quote(str(folder))
     lines = [
         f"uncollapse generate {run} -n 5",
-        f'uncollapse interpolate {run} "first sentence" "second sentence"',
+        f"uncollapse interpolate {run} {example}",
         f"uncollapse encode {run} FILE -o z.npy",
     ]
     if verdict.startswith(("collapsed", "partly")):

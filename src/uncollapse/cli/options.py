@@ -3,22 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, make_dataclass
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from cyclopts import Parameter
 
 from uncollapse.cli.values import Jobs, Place, refuse_dangling
-from uncollapse.errors import InputError
+from uncollapse.data import kinds
+from uncollapse.data.kinds import BATCHING, FILES, KINDS, Switch
+from uncollapse.errors import InputError, unknown
 
 if TYPE_CHECKING:
     from uncollapse.experiment.hardware import Hardware
     from uncollapse.experiment.spec import Spec
 
-Kind: TypeAlias = Literal["text", "stdlib", "synthetic"]
-RECIPES: dict[Kind, str] = {"text": "text", "stdlib": "demo", "synthetic": "he2019-synthetic"}
-FILES = ("train", "valid", "test")
+Kind: TypeAlias = Annotated[
+    str,
+    Parameter(
+        help=f"What to train on: {', '.join(f'{name} ({offer.says})' for name, offer in KINDS.items())}; or a recipe's "
+        "name."
+    ),
+]
+HOLDS = "; ".join(f"{name}: {offer.files}" for name, offer in KINDS.items() if offer.files)
+SWITCHES = {name: switch for offer in KINDS.values() for name, switch in offer.switches.items()}
+
+
+def _switches(name: str, switches: Mapping[str, Switch]) -> Any:
+    """A class of options that are on or off, made of those that kinds of data offer."""
+    fields = [(n, Annotated[bool, Parameter(help=switch.says)], field(default=False)) for n, switch in switches.items()]
+    # Its own module, as cyclopts takes the options of a class of Python's own for values.
+    made = make_dataclass(name, fields, frozen=True, kw_only=True, namespace={"__module__": __name__})
+    return Parameter(name="*")(made)
+
+
+#: The options that kinds of data offer, and those that say how a file of items is laid out.
+Switches = _switches("Switches", SWITCHES)
+Layout = _switches("Layout", {name: switch for name, switch in SWITCHES.items() if switch.reads})
 
 
 @Parameter(name="*")
@@ -27,11 +49,9 @@ class Options:
     """What to train on.
 
     Arguments:
-        train: The training text: UTF-8, one item a line, plain or .gz.
-        valid: The validation text; a tenth of the training text, at most 10,000 items, where it is not given.
-        test: The test text; another tenth.
-        labels: A label and a tab precede every item; they are removed.
-        characters: Tokens are characters, not words.
+        train: The training file.
+        valid: The validation file; a tenth of the training items, at most 10,000, where it is not given.
+        test: The test file; another tenth.
         recipe: The spec to start from; `uncollapse recipes` lists them.
         overrides: Any entry of the spec as path=value, such as training.max_epochs=20; repeatable.
         device: Where to train, such as cpu or cuda.
@@ -40,11 +60,10 @@ class Options:
         precision: How precisely the networks compute; bf16-mixed needs a GPU.
     """
 
-    train: Place | None = None
+    train: Annotated[Place | None, Parameter(help=f"The training file; {HOLDS}.")] = None
     valid: Place | None = None
     test: Place | None = None
-    labels: bool = False
-    characters: bool = False
+    switches: Switches = field(default_factory=Switches)  # pyright: ignore[reportInvalidTypeForm]
     recipe: str | None = None
     overrides: Annotated[tuple[str, ...], Parameter(name="--set", show_default=False)] = ()
     device: str = "cpu"
@@ -52,11 +71,29 @@ class Options:
     strategy: Literal["ddp", "fsdp"] = "ddp"
     precision: Literal["32", "bf16-mixed"] = "32"
 
-    def recipe_for(self, kind: Kind) -> str:
-        """The recipe asked for, or the one of this kind of data."""
-        return self.recipe or RECIPES[kind]
+    def chosen(self, word: str) -> tuple[str, str]:
+        """The kind of data and the recipe that a word stands for, which is the name of either.
 
-    def spec(self, kind: Kind, remedies: Sequence[str], seed: int) -> Spec:
+        Raises:
+            InputError: where it is neither, and for a recipe that names no kind or is one of two.
+        """
+        if word in KINDS:
+            return word, self.recipe or KINDS[word].recipe
+        from uncollapse.experiment.catalogue import recipes
+
+        there = {name: (recipe.spec.get("data") or {}).get("kind", "") for name, recipe in recipes().items()}
+        if word not in there:
+            raise unknown("kind of data or recipe", word, {*KINDS, *(name for name, kind in there.items() if kind)})
+        if not there[word]:
+            raise InputError(
+                f"recipe `{word}` names no data: it is for `uncollapse.fit` in Python. `uncollapse recipes` lists "
+                "others."
+            )
+        if self.recipe not in (None, word):
+            raise InputError(f"`{word}` and `--recipe {self.recipe}` are two recipes: give one of them.")
+        return there[word], word
+
+    def spec(self, word: str, remedies: Sequence[str], seed: int) -> Spec:
         """The spec of what was asked, its paths absolute.
 
         Raises:
@@ -65,14 +102,15 @@ class Options:
         from uncollapse.experiment.compose import compose, overridden
         from uncollapse.experiment.spec import validated
 
-        said = compose(self.recipe_for(kind), remedies)
+        kind, recipe = self.chosen(word)
+        said = compose(recipe, remedies)
         said = {**said, "data": self._data(kind, said.get("data") or {}), "seed": seed}
         said = overridden(said, self._overrides())
         spec = validated({**said, "data": _resolved(said["data"])}, trusted=True)
         if spec.model is None:
             raise InputError(
-                f"recipe `{self.recipe_for(kind)}` names no model: it is for `uncollapse.fit` in Python. "
-                "`uncollapse recipes` lists others."
+                f"recipe `{recipe}` names no model: it is for `uncollapse.fit` in Python. `uncollapse recipes` lists "
+                "others."
             )
         return spec
 
@@ -85,17 +123,14 @@ class Options:
                 )
         return self.overrides
 
-    def _data(self, kind: Kind, base: Mapping[str, Any]) -> dict[str, Any]:
+    def _data(self, kind: str, base: Mapping[str, Any]) -> dict[str, Any]:
         """The recipe's data section; of a recipe for another kind of data, how it is batched."""
-        from uncollapse.experiment.spec import Batching
-
-        kept = base if base.get("kind") == kind else {k: v for k, v in base.items() if k in Batching.model_fields}
+        kept = base if base.get("kind") == kind else _batching(kind, base)
         given = {name: str(path) for name, path in self._files().items()}
-        extra = {"labels": True} if self.labels else {}
-        extra |= {"tokens": "characters"} if self.characters else {}
-        if kind != "text" and (given or extra):
-            raise InputError(f"`{kind}` has its own data: leave out the files and their options, or use `text`.")
-        return {**kept, "kind": kind, **given, **extra}
+        if given and not KINDS[kind].files:
+            others = " or ".join(f"`{name}`" for name, offer in KINDS.items() if offer.files)
+            raise InputError(f"`{kind}` has its own data: leave out the files, or use {others}.")
+        return {**kept, "kind": kind, **given, **entries(self.switches, KINDS[kind].switches, f"`{kind}`")}
 
     def _files(self) -> dict[str, Path]:
         files = {name: getattr(self, name) for name in FILES}
@@ -111,24 +146,51 @@ class Options:
 
         return launch(self.device, self.devices, self.strategy, self.precision)
 
-    def arguments(self, kind: Kind) -> list[str]:
+    def arguments(self, word: str) -> list[str]:
         """The same options for another process's `uncollapse fit`."""
-        said = [kind, "--recipe", self.recipe_for(kind), "--device", self.device]
+        kind, recipe = self.chosen(word)
+        said = [kind, "--recipe", recipe, "--device", self.device]
         for name in ("devices", "strategy", "precision"):  # What is as usual is not said: older comparisons go on.
             said += [f"--{name}", str(getattr(self, name))] if getattr(self, name) != getattr(Options, name) else []
         for name, path in self._files().items():
             said += [f"--{name}", str(path)]
         for override in self.overrides:
             said += ["--set", override]
-        return said + ["--labels"] * self.labels + ["--characters"] * self.characters
+        return said + [f"--{name}" for name, on in asdict(self.switches).items() if on]
+
+
+def _batching(kind: str, base: Mapping[str, Any]) -> dict[str, Any]:
+    """What a data section says of batches that another kind of data understands too."""
+    understood = signature(kinds.kind(kind)).parameters
+    return {name: value for name, value in base.items() if name in BATCHING and name in understood}
+
+
+def entries(asked: Any, there: Mapping[str, Switch], who: str) -> dict[str, Any]:
+    """The entries of the data section that some switches stand for.
+
+    Arguments:
+        asked: The switches.
+        there: Those that can be used.
+        who: Where they can be used, for an error.
+
+    Raises:
+        InputError: for one that cannot.
+    """
+    on = [name for name, is_on in asdict(asked).items() if is_on]
+    for name in on:
+        if name not in there:
+            others = " or ".join(f"`{kind}`" for kind, offer in KINDS.items() if name in offer.switches)
+            raise InputError(f"{who} has no use for `--{name}`: leave it out, or use {others}.")
+    return {there[name].entry: there[name].value for name in on}
 
 
 def _resolved(data: Any) -> Any:
     """The data section with absolute paths, so that a run can be evaluated from any folder."""
-    if not isinstance(data, Mapping) or data.get("kind") != "text":
+    offer = KINDS.get(str(data.get("kind"))) if isinstance(data, Mapping) else None
+    if offer is None or not offer.files:
         return data
     if data.get("train") is None:
-        raise InputError("`text` needs a text to train on: give `--train FILE`, one item a line.")
+        raise InputError(f"`{data['kind']}` needs data to train on: give `--train FILE`, {offer.files}.")
     paths = {name: data[name] for name in FILES if isinstance(data.get(name), str)}
     return {**data, **{name: str(_absolute(Path(path))) for name, path in paths.items()}}
 
@@ -136,7 +198,7 @@ def _resolved(data: Any) -> Any:
 def _absolute(path: Path) -> Path:
     if path.is_fifo():
         raise InputError(
-            f"`{path}` is a pipe, and a run reads its text again when it goes on and when it is evaluated: store the "
+            f"`{path}` is a pipe, and a run reads its data again when it goes on and when it is evaluated: store the "
             "text in a file, and give that one."
         )
     refuse_dangling(path)

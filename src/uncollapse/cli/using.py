@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from cyclopts import Parameter
 
 from uncollapse.cli import show
+from uncollapse.cli.options import SWITCHES, Layout, entries
 from uncollapse.cli.values import Length, Place, Seed, Steps, Temperature, Texts, Width, refuse_dangling
-from uncollapse.errors import InputError, because
+from uncollapse.errors import InputError, because, unknown
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Decode: TypeAlias = Literal["greedy", "beam", "sample"]
+    from uncollapse.experiment.trained import Trained
+
+#: One item as a person writes it, which may be a number below 0.
+Item: TypeAlias = Annotated[str, Parameter(allow_leading_hyphen=True)]
+Decode: TypeAlias = Literal["greedy", "beam", "sample", "mean"]
 #: What a file of one NumPy array begins with.
 _ARRAY = b"\x93NUMPY"
 
@@ -32,23 +37,24 @@ def generate(
     seed: Seed = 0,
     json: bool = False,
 ) -> None:
-    """Write texts from draws of the prior, one a line.
+    """Write items from draws of the prior, one a line: texts, or numbers with commas between them.
 
     Arguments:
         run: The run's folder.
         number: How many.
-        decode: How tokens are chosen: the most probable one, by beam search, or a draw.
-        temperature: Of `sample`, 1 where it is not given; below 1 it prefers the probable.
+        decode: How an item is chosen: of text the most probable token at a time, by beam search, or a draw; of numbers
+            the mean, or a draw.
+        temperature: Of `sample` of text, 1 where it is not given; below 1 it prefers the probable.
         width: Of `beam`, 5 where it is not given.
         max_length: The most tokens of a text; as many as the longest training item has where it is not given.
         seed: Of every draw.
         json: Print them as JSON.
     """
-    _check_ways(decode, temperature=temperature, width=width)
     from uncollapse.experiment.api import load
 
-    texts = load(run).generate(number, decode, temperature or 1.0, width or 5, seed, max_length=max_length)
-    _print(texts, json)
+    trained = load(run)
+    _check_ways(trained, decode, temperature=temperature, width=width, max_length=max_length)
+    _print(trained, trained.generate(number, decode, temperature, width, seed, max_length), json)
 
 
 def reconstruct(
@@ -56,67 +62,66 @@ def reconstruct(
     file: Place,
     /,
     *,
-    decode: Decode = "greedy",
+    decode: Decode | None = None,
     sample: bool = False,
     width: Width | None = None,
     max_length: Length | None = None,
-    labels: bool = False,
+    layout: Layout = Layout(),  # noqa: B008 # pyright: ignore[reportInvalidTypeForm]
     seed: Seed = 0,
     json: bool = False,
 ) -> None:
-    """Write what a run makes of the latent variable of each item of a text, one a line.
+    """Write what a run makes of the latent variable of each item of a file, one a line.
 
     Arguments:
         run: The run's folder.
-        file: The text, one item a line.
-        decode: How tokens are chosen: the most probable one, by beam search, or a draw.
+        file: The items, as those that the run was trained on.
+        decode: How an item is chosen; greedy of text and mean of numbers where it is not given.
         sample: From a draw of the posterior instead of its mean.
         width: Of `beam`, 5 where it is not given.
         max_length: The most tokens of a text; as many as the longest training item has where it is not given.
-        labels: A label and a tab precede every item.
         seed: Of every draw.
         json: Print them as JSON.
     """
-    _check_ways(decode, width=width)
-    from uncollapse.data.text import read_lines
     from uncollapse.experiment.api import load
 
     trained = load(run)
-    lines = read_lines(file, labels)
-    _print(trained.reconstruct(lines, decode, sample, width or 5, seed, max_length=max_length), json)
+    _check_ways(trained, decode, width=width, max_length=max_length)
+    items = _read(trained, file, layout)
+    _print(trained, trained.reconstruct(items, decode, sample, width, seed, max_length), json)
 
 
 def interpolate(
     run: Place,
-    first: str,
-    second: str,
+    first: Item,
+    second: Item,
     /,
     *,
     steps: Steps = 5,
-    decode: Decode = "greedy",
+    decode: Decode | None = None,
     width: Width | None = None,
     max_length: Length | None = None,
     seed: Seed = 0,
     json: bool = False,
 ) -> None:
-    """Write texts along the straight line between two sentences' posterior means.
+    """Write items along the straight line between two items' posterior means.
 
     Arguments:
         run: The run's folder.
-        first: A sentence.
+        first: An item, such as "a sentence" of a text, or 1,0.5,2 of a table.
         second: Another one.
-        steps: How many texts, both ends included.
-        decode: How tokens are chosen: the most probable one, by beam search, or a draw.
+        steps: How many items, both ends included.
+        decode: How an item is chosen; greedy of text and mean of numbers where it is not given.
         width: Of `beam`, 5 where it is not given.
         max_length: The most tokens of a text; as many as the longest training item has where it is not given.
         seed: Of every draw.
         json: Print them as JSON.
     """
-    _check_ways(decode, width=width)
     from uncollapse.experiment.api import load
 
-    texts = load(run).interpolate(first, second, steps, decode, width or 5, seed, max_length=max_length)
-    _print(texts, json)
+    trained = load(run)
+    _check_ways(trained, decode, width=width, max_length=max_length)
+    a, b = (trained.interface.item(said) for said in (first, second))
+    _print(trained, trained.interpolate(a, b, steps, decode, width, seed, max_length), json)
 
 
 def encode(
@@ -126,26 +131,25 @@ def encode(
     *,
     out: Annotated[Place, Parameter(name=["--out", "-o"])],
     sample: bool = False,
-    labels: bool = False,
+    layout: Layout = Layout(),  # noqa: B008 # pyright: ignore[reportInvalidTypeForm]
     seed: Seed = 0,
     json: bool = False,
 ) -> None:
-    """Store the latent variables of a text as a NumPy array with a row an item.
+    """Store the latent variables of a file's items as a NumPy array with a row an item.
 
     Arguments:
         run: The run's folder.
-        file: The text, one item a line.
+        file: The items, as those that the run was trained on.
         out: The .npy file; one that is there is replaced, any other file is not.
         sample: A draw from the posterior instead of its mean.
-        labels: A label and a tab precede every item.
         seed: Of the draw.
         json: Print the file's name and shape as JSON.
     """
     _check_target(out)
-    from uncollapse.data.text import read_lines
     from uncollapse.experiment.api import load
 
-    z = load(run).encode(read_lines(file, labels), sample, seed)
+    trained = load(run)
+    z = trained.encode(_read(trained, file, layout), sample, seed)
     _store(out, z)
     if json:
         show.document({"file": str(out), "shape": list(z.shape)})
@@ -153,14 +157,29 @@ def encode(
         print(f"{out}: {' x '.join(map(str, z.shape))} numbers")
 
 
-def _check_ways(decode: str, **given: float | None) -> None:
+def _check_ways(trained: Trained, decode: str | None, **given: float | None) -> None:
     """Refuses an option of another way of decoding, which would have no effect."""
-    for option, way in {"temperature": "sample", "width": "beam"}.items():
-        if given.get(option) is not None and decode != way:
-            raise InputError(
-                f"`--{option} {given[option]:g}` is for `--decode {way}`, and this decodes by `{decode}`: leave it "
-                f"out, or add `--decode {way}`."
-            )
+    ways = trained.interface.ways
+    decode = decode or next(iter(ways))
+    if decode not in ways:
+        raise unknown("way of decoding", decode, ways)
+    for name, value in given.items():
+        if value is None or name in ways[decode]:
+            continue
+        option = f"--{name.replace('_', '-')} {value:g}"
+        other = next((way for way, heeds in ways.items() if name in heeds), None)
+        if other is None:
+            raise InputError(f"`{option}` says nothing to a model of {trained.interface.unit}: leave it out.")
+        raise InputError(
+            f"`{option}` is for `--decode {other}`, and this decodes by `{decode}`: leave it out, or add "
+            f"`--decode {other}`."
+        )
+
+
+def _read(trained: Trained, file: Path, layout: Any) -> Any:
+    """The items of a file."""
+    usable = {name: switch for name, switch in SWITCHES.items() if switch.entry in trained.interface.reads}
+    return trained.interface.read(file, entries(layout, usable, f"a model of {trained.interface.unit}"))
 
 
 def _check_target(path: Path) -> None:
@@ -199,8 +218,8 @@ def _store(path: Path, z: Tensor) -> None:
         raise unwritable(path, error) from None
 
 
-def _print(texts: list[str], json: bool) -> None:
+def _print(trained: Trained, written: Any, json: bool) -> None:
     if json:
-        show.document({"texts": texts})
+        show.document({trained.interface.unit: trained.interface.plain(written)})
     else:
-        print(*texts, sep="\n")
+        print(*trained.interface.lines(written), sep="\n")

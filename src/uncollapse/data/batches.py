@@ -82,6 +82,12 @@ def in_order(n: int, batch_size: int) -> Groups:
     return Groups(torch.arange(n), _cut(torch.tensor([n]), batch_size))
 
 
+def at_random(n: int, batch_size: int, seed: int) -> Groups:
+    """The ids 0..n-1 in groups of random ones: a file may be sorted; the last may be smaller."""
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+    return Groups(order, _cut(torch.tensor([n]), batch_size))
+
+
 def by_length(lengths: Sequence[int] | Tensor | np.ndarray, batch_size: int, mixed: bool, seed: int) -> Groups:
     """Groups of item ids with near lengths, shortest first.
 

@@ -14,9 +14,10 @@ from typing import BinaryIO, NamedTuple, TypeAlias
 import numpy as np
 
 from uncollapse.data import numbering
-from uncollapse.data.numbering import SPLITS, Numbered
+from uncollapse.data.numbering import Numbered
 from uncollapse.data.reading import Block, Tell
 from uncollapse.data.sequences import Sequences
+from uncollapse.data.splits import SPLITS, assigned
 from uncollapse.data.vocabulary import Vocabulary
 from uncollapse.errors import InputError
 
@@ -136,7 +137,7 @@ def _longest(text: Numbered, given: Sequence[Given]) -> tuple[int, str]:
 
 def _assigned(counts: Sequence[int | None], seed: int, longest: tuple[int, str]) -> np.ndarray:
     try:
-        return numbering.assigned(counts, seed)
+        return assigned(counts, seed)
     except InputError as error:
         tokens, where = longest
         if tokens <= _LONG:

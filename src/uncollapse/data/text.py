@@ -12,10 +12,10 @@ from pathlib import Path
 
 from uncollapse.data import cache
 from uncollapse.data.batches import Batched, by_length
-from uncollapse.data.numbering import SPLITS
 from uncollapse.data.preparing import FORMAT, Given, Opener, Prepared, Settings, load, prepare, save
 from uncollapse.data.reading import Block, Tell, blocks, unreadable
 from uncollapse.data.sequences import Sequences, Text, as_text
+from uncollapse.data.splits import SPLITS
 from uncollapse.data.vocabulary import END, START, UNK, Vocabulary
 from uncollapse.distributions.tokens import PAD
 from uncollapse.errors import InputError, unknown

@@ -18,13 +18,14 @@ from torch.overrides import TorchFunctionMode
 
 from uncollapse.bound import Source, checked_batch
 from uncollapse.data.batches import source
-from uncollapse.data.text import Vocabulary
+from uncollapse.data.kinds import Interface, Kind
+from uncollapse.data.tensors import Tensors
 from uncollapse.errors import InputError
 from uncollapse.experiment import build, run
 from uncollapse.experiment.compose import compose
 from uncollapse.experiment.hardware import Strategy, launch
 from uncollapse.experiment.spec import Spec, identity, validated
-from uncollapse.experiment.trained import MAX_LENGTH, Trained
+from uncollapse.experiment.trained import Trained
 from uncollapse.randomness import seeded
 from uncollapse.training.checkpoints import Checkpoints, newest_best
 from uncollapse.training.devices import Precision
@@ -168,21 +169,33 @@ def load(path: str | Path, model: nn.Module | None = None) -> Trained:
     """
     path = Path(path)
     spec = validated(run.read_spec(path))
-    words, longest = None, MAX_LENGTH
-    if model is None and spec.model is None:
+    if model is None and (spec.model is None or spec.data is None):
         raise InputError(f"the run `{path}` is of someone's own network: call `load(path, model=...)` with it.")
     best = newest_best(path / run.CHECKPOINTS, run.read_environment(path)["identity"])
     if best is None:
         raise InputError(f"the run `{path}` has no checkpoint yet: let it train for an epoch.")
+    interface: Interface = Tensors()
     if model is None:
-        words, longest = _vocabulary(path / run.VOCABULARY)
-        _check_fit(spec, len(words), best.tensors, path)
-        model = build.model(spec, {"vocabulary": len(words)})
+        interface = _interface(path, build.kind(spec))
+        _check_fit(spec, interface.facts, best.tensors, path)
+        run.check_kept(path, build.kind(spec).kept)
+        model = build.model(spec, interface.facts)
     try:
         model.load_state_dict(best.tensors)
     except RuntimeError as error:
         raise InputError(f"the weights of `{path}` do not fit the model: {' '.join(str(error).split())}") from None
-    return Trained(model.eval(), words, longest)
+    return Trained(model.eval(), interface)
+
+
+def _interface(path: Path, kind: type[Kind]) -> Interface:
+    """What reads and writes the items of a run."""
+    said = run.read_json(path / kind.kept)
+    try:
+        return kind.restore(said)
+    except InputError as error:
+        raise InputError(
+            f"`{path / kind.kept}` cannot be used: {error} Train the run again, or restore the file."
+        ) from None
 
 
 class _Unfilled(TorchFunctionMode):
@@ -193,11 +206,11 @@ class _Unfilled(TorchFunctionMode):
         return None if draws else func(*args, **(kwargs or {}))
 
 
-def _check_fit(spec: Spec, vocabulary: int, tensors: Mapping[str, Tensor], path: Path) -> None:
+def _check_fit(spec: Spec, facts: Mapping[str, Any], tensors: Mapping[str, Tensor], path: Path) -> None:
     """Refuses weights that are not of the spec's model before memory is taken for it: a spec can ask for any size."""
     try:
         with torch.device("meta"), _Unfilled():
-            model = build.model(spec, {"vocabulary": vocabulary})
+            model = build.model(spec, facts)
     except (RuntimeError, TypeError, OverflowError):
         raise InputError(f"the spec of `{path}` asks for a model that no machine can hold.") from None
     asked, there = ({k: (v.dtype, list(v.shape)) for k, v in of.items()} for of in (model.state_dict(), tensors))
@@ -207,13 +220,3 @@ def _check_fit(spec: Spec, vocabulary: int, tensors: Mapping[str, Tensor], path:
             raise InputError(f"the weights of `{path}` do not fit the model: `{name}` is {is_}, and should be {be}.")
         if not tensors[name].isfinite().all():
             raise InputError(f"the weights of `{path}` are not all finite: see `{name}`.")
-
-
-def _vocabulary(path: Path) -> tuple[Vocabulary, int]:
-    """A run's vocabulary, and the most tokens that its model writes: its longest training item's, and `</s>`."""
-    match run.read_json(path):
-        case {"words": [str(), *_] as words, "tokens": ("words" | "characters") as tokens, **rest}:
-            longest = rest.get("longest", MAX_LENGTH - 1)
-            if all(isinstance(word, str) for word in words) and type(longest) is int and longest > 0:
-                return Vocabulary(tuple(words), tokens), longest + 1
-    raise InputError(f"`{path}` holds no vocabulary (`words` and `tokens`): train the run again, or restore the file.")

@@ -1,9 +1,9 @@
-"""Builds what a spec describes: the corpus, the model, the trainer."""
+"""Builds what a spec describes: the data, the model, the trainer."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,9 +11,8 @@ from torch import nn
 
 from uncollapse import dials
 from uncollapse.bound import Source, checked, move, size
-from uncollapse.data import stdlib, synthetic
+from uncollapse.data.kinds import Data, Kind
 from uncollapse.data.reading import Tell
-from uncollapse.data.text import Corpus
 from uncollapse.errors import InputError
 from uncollapse.experiment import spec as said
 from uncollapse.experiment.parts import asked, make
@@ -24,25 +23,36 @@ from uncollapse.terms.rates import distortion, rate
 from uncollapse.training.players import Optimiser
 from uncollapse.training.trainer import Trainer
 
-Builders = dict[str, Callable[..., Any]]
 #: What parts may ask for of which only the model itself can tell.
 SIZES = {"latent", "units"}
 
 
-def corpus(spec: said.Spec, tell: Tell | None = None) -> Corpus:
+def data(spec: said.Spec, tell: Tell | None = None) -> Data:
     """The data of a spec.
 
     Arguments:
         spec: The spec.
-        tell: Hears how far the reading of a text is.
+        tell: Hears how far its reading is.
 
     Raises:
         InputError: where it leaves the data to a person, and where a file cannot be used.
     """
+    return make(_data(spec), {}).load(tell)
+
+
+def kind(spec: said.Spec) -> type[Kind]:
+    """The kind of data of a spec.
+
+    Raises:
+        InputError: where it leaves the data to a person.
+    """
+    return _data(spec).target
+
+
+def _data(spec: said.Spec) -> Any:
     if spec.data is None:
         raise InputError("this spec names no data: start from a recipe that does, such as `text`.")
-    numbers = spec.data.model_dump(exclude={"kind", "split_seed", *said.Batching.model_fields})
-    return CORPORA[spec.data.kind](spec.data, numbers, tell)
+    return spec.data
 
 
 def model(spec: said.Spec, facts: Mapping[str, Any]) -> nn.Module:
@@ -61,6 +71,12 @@ def model(spec: said.Spec, facts: Mapping[str, Any]) -> nn.Module:
         return make(spec.model, facts)
 
 
+def parameters(spec: said.Spec, facts: Mapping[str, Any]) -> int:
+    """How many parameters the model of a spec has; no memory is taken for it."""
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in model(spec, facts).parameters())
+
+
 def check_memory(spec: said.Spec, facts: Mapping[str, Any]) -> None:
     """Refuses a model that this machine cannot train, before any memory is taken for it.
 
@@ -69,8 +85,7 @@ def check_memory(spec: said.Spec, facts: Mapping[str, Any]) -> None:
     """
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
-        with torch.device("meta"):
-            count = sum(parameter.numel() for parameter in model(spec, facts).parameters())
+        count = parameters(spec, facts)
     except (RuntimeError, TypeError):  # A size that overflows.
         count = 2**62
     if 4 * 4 * count > there:
@@ -141,21 +156,5 @@ def _check_items(training: said.Training, valid: Source) -> None:
         )
 
 
-def _text(data: said.TextData, numbers: dict[str, Any], tell: Tell | None) -> Corpus:
-    return Corpus.load(**numbers, seed=data.split_seed, tell=tell)
-
-
-def _stdlib(data: said.StdlibData, numbers: dict[str, Any], tell: Tell | None) -> Corpus:
-    return stdlib.corpus(**numbers, seed=data.split_seed)
-
-
-def _synthetic(data: said.SyntheticData, numbers: dict[str, Any], tell: Tell | None) -> Corpus:
-    return synthetic.corpus()
-
-
 def _optimiser(optimiser: said.Optimiser) -> Optimiser:
     return Optimiser(optimiser.kind, optimiser.learning_rate * optimiser.factor)
-
-
-# What builds each kind that a spec may name.
-CORPORA: Builders = {"text": _text, "stdlib": _stdlib, "synthetic": _synthetic}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -11,10 +10,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from uncollapse import files
 from uncollapse.data.batches import Batched
+from uncollapse.data.kinds import Data
 from uncollapse.data.reading import Tell
-from uncollapse.data.text import Corpus
 from uncollapse.diagnosis import verdict
 from uncollapse.errors import InputError
 from uncollapse.experiment import build, remarks, run
@@ -42,32 +40,32 @@ def train(
     """Trains to the end in a run directory, going on where it was stopped.
 
     Arguments:
-        spec: An experiment on text.
+        spec: An experiment on data of a kind.
         out: The run's folder.
         asked: What to write down beside the versions, such as the remedies' names.
         listeners: Callables that hear of every `Moment`, in the first process.
         hardware: What to train on.
         checkpoint_seconds: The longest time between two checkpoints within an epoch.
-        tell: Hears how far the reading of the text is.
-        say: Hears, before the model is made, what a person should know of the corpus; a sentence a call.
+        tell: Hears how far the reading of the data is.
+        say: Hears, before the model is made, what a person should know of the data; a sentence a call.
 
     Raises:
         InputError: where the spec or the folder cannot be used, or where another process trains in the folder.
     """
-    corpus = build.corpus(spec, tell)
-    build.check_memory(spec, {"vocabulary": len(corpus.vocabulary)})
-    for remark in remarks.on_training(spec, corpus):
+    data = build.data(spec, tell)
+    build.check_memory(spec, data.facts)
+    for remark in remarks.on_training(spec, data):
         if say:
             say(remark)
-    model = build.model(spec, {"vocabulary": len(corpus.vocabulary)})
-    valid = batches(spec, corpus, "valid")
-    processes, named = hardware.processes, identity(spec, corpus.fingerprint)
+    model = build.model(spec, data.facts)
+    valid = data.batches("valid")
+    processes, named = hardware.processes, identity(spec, data.fingerprint)
     probe = Probe(out / "probe", model, subset(valid, ITEMS), processes)
     heard = [run.SameFolder(out), probe, JSONLines(out / run.METRICS), *listeners] if processes.leads else [probe]
     trainer = build.trainer(
         spec.training,
         model,
-        batches(spec, corpus, "train"),
+        data.batches("train"),
         valid,
         seed=spec.seed,
         checkpoints=Checkpoints(out / run.CHECKPOINTS, named),
@@ -80,25 +78,11 @@ def train(
 
         def open_folder() -> None:
             held.enter_context(run.locked(out))
-            run.open_folder(out, spec.model_dump(mode="json"), named, corpus.fingerprint, asked)
-            files.write_text(out / run.VOCABULARY, vocabulary(corpus))
+            kept = {build.kind(spec).kept: data.about()}
+            run.open_folder(out, spec.model_dump(mode="json"), named, data.fingerprint, asked, kept)
 
         processes.first(open_folder)
         trainer.fit()
-
-
-def vocabulary(corpus: Corpus) -> str:
-    """The vocabulary of a corpus as JSON, with the tokens of its longest training item, markers not counted."""
-    words, longest = corpus.vocabulary, int(corpus.train.lengths.max()) - 2
-    return json.dumps({"tokens": words.tokens, "words": words.words, "longest": longest}, ensure_ascii=False)
-
-
-def batches(spec: Spec, corpus: Corpus, split: str) -> Batched:
-    """A split in batches; how it is batched is part of the spec."""
-    data = spec.data
-    assert data is not None
-    size = data.batch_size if split == "train" else data.evaluation_batch_size
-    return corpus.batches(split, size, data.batching, seed=0)
 
 
 class Judged(NamedTuple):
@@ -129,7 +113,7 @@ def judge(
         items: How many items, chosen once by a seed of their own; None for all.
         seed: Of the evaluation's noise.
         hardware: What to evaluate on; all processes share the work and get the figures.
-        tell: Hears how far the reading of the text is.
+        tell: Hears how far the reading of the data is.
 
     Raises:
         InputError: where there is no whole run, or where its data has changed.
@@ -138,15 +122,15 @@ def judge(
     # Before the weights are read: a training may go on, or end, while they are judged.
     stands, spent = standing(path, spec), {clock: seconds(path, clock) for clock in ("seconds", "cpu_seconds")}
     trained = load(path)
-    corpus = build.corpus(spec, tell)
+    data = build.data(spec, tell)
     environment = run.read_environment(path)
-    if corpus.fingerprint != environment["data"]:
+    if data.fingerprint != environment["data"]:
         raise InputError(f"the data of the run `{path}` is not what it was trained on: its files have changed.")
-    chosen = subset(batches(spec, corpus, split), items)
+    chosen = subset(data.batches(split), items)
     model = trained.model.to(hardware.device)
     figures = evaluate(model, chosen, samples=samples, seed=seed, processes=hardware.processes)
     unfinished = [] if stands is None else [f"the training is not finished: {stands} The same command goes on with it."]
-    figures = replace(figures, warnings=(*unfinished, *figures.warnings, *remarks.on_items(corpus, split)))
+    figures = replace(figures, warnings=(*unfinished, *figures.warnings, *remarks.on_items(data, split)))
     report = {
         **figures.to_json(),
         **environment["asked"],
@@ -155,7 +139,7 @@ def judge(
         **spent,
         "split": split,
         "finished": stands is None,
-        "verdict": _verdict(figures, corpus, split),
+        "verdict": _verdict(figures, data, split),
     }
     return Judged(figures, report, f"{split}-k{samples}" + (f"-n{items}" if items else "") + f"-s{seed}")
 
@@ -186,8 +170,8 @@ def keep(path: Path, judged: Judged) -> None:
     run.write_json(path / f"evaluation-{judged.name}.json", judged.report)
 
 
-def _verdict(figures: Evaluation, corpus: Corpus, split: str) -> str:
-    if remarks.distinct(getattr(corpus, split), 2) == 1:
+def _verdict(figures: Evaluation, data: Data, split: str) -> str:
+    if data.distinct(split, 2) == 1:
         return f"unknown: all items of `{split}` are the same, so that no model could use its latent variable on them"
     return verdict(figures)
 

@@ -17,10 +17,11 @@ from typing import Any, get_args
 from pydantic.errors import PydanticUserError
 
 from uncollapse import dials, posteriors, priors
+from uncollapse.data.kinds import KINDS, kind
 from uncollapse.errors import InputError
 from uncollapse.experiment import models
 from uncollapse.experiment.sections import GIVEN, Described, mark, parameters, section
-from uncollapse.nets import lstm
+from uncollapse.nets import lstm, mlp
 from uncollapse.quantities import Said, Slot
 from uncollapse.terms import rates
 from uncollapse.training import procedures
@@ -39,9 +40,10 @@ class Itself:
 
 
 SLOTS: dict[str, Table] = {
+    "data": {name: kind(name) for name in KINDS},
     "models": {"vae": models.vae},
-    "encoders": {"lstm": lstm.LSTMEncoder},
-    "decoders": {"lstm": lstm.LSTMDecoder},
+    "encoders": {"lstm": lstm.LSTMEncoder, "mlp": mlp.MLPEncoder},
+    "decoders": {"lstm": lstm.LSTMDecoder, "mlp": mlp.MLPDecoder},
     "wrappers": {},
     "posteriors": {"gaussian": posteriors.diagonal},
     "priors": {"standard-normal": priors.StandardNormal},

@@ -121,17 +121,16 @@ def cut(text: str) -> str:
 
 def explained(root: type[BaseModel], data: Mapping[str, Any], error: Any) -> str:
     """One wrong entry in words, from pydantic's account of it."""
-    keys, kind = _keys(data, error["loc"]), error["type"]
+    keys, kind = [str(key) for key in error["loc"]], error["type"]
     path, models = cut(".".join(keys)), models_at(root, keys, data)
     if kind == "extra_forbidden":
         return _out_of_place(root, path, models_at(root, keys[:-1], data))
     if kind == "missing":
         return f"`{path}` is missing: give it, as in `--set {path}=...`"
-    if kind in ("union_tag_not_found", "no_kind"):
+    if kind == "no_kind":
         return f"`{path}.kind` is missing: it should be one of {', '.join(kinds(models))}"
-    if kind in ("union_tag_invalid", "unknown_kind"):
-        said = error["ctx"].get("tag") or error["ctx"]["kind"]
-        return f"`{path}.kind` is {cut(said)}: it should be one of {', '.join(kinds(models))}"
+    if kind == "unknown_kind":
+        return f"`{path}.kind` is {cut(error['ctx']['kind'])}: it should be one of {', '.join(kinds(models))}"
     if kind == "no_part":
         return f"`{path}.kind`: {error['msg']}"
     if models and kind not in ("dict_type", "value_error"):
@@ -146,17 +145,6 @@ def _out_of_place(root: type[BaseModel], path: str, models: Models) -> str:
         kind = ", ".join(kinds(models))
         return f"`{path}` has no meaning where `{section}.kind` is {kind}: there is {', '.join(entries(models))}"
     return str(unknown_path(root, path, entries(models)))
-
-
-def _keys(data: Any, loc: Sequence[Any]) -> list[str]:
-    """Where an error lies, without the kinds that pydantic adds for a choice of sections."""
-    keys: list[str] = []
-    for name in map(str, loc):
-        if isinstance(data, Mapping) and name not in data and data.get("kind") == name:
-            continue
-        keys.append(name)
-        data = data.get(name) if isinstance(data, Mapping) else None
-    return keys
 
 
 def _annotation(models: Models, name: str) -> Any:

@@ -2,7 +2,8 @@
 
 spec.yaml            what was asked, resolved
 environment.json     versions, machine, the data's fingerprint, the identity of the run, the names of its remedies
-vocabulary.json      the types of a text, and the length of its longest training item in tokens
+vocabulary.json      what reads and writes items without the data: of a text its types, and the length of its longest
+                     training item in tokens; other kinds of data give the file another name
 lock                 held by the process that trains
 metrics.jsonl        windows and epochs of training
 checkpoints/         the last and the best
@@ -13,6 +14,7 @@ evaluation-*.json    figures, each with its rows beside it
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import platform
 from collections.abc import Iterator, Mapping
@@ -30,8 +32,10 @@ from uncollapse.errors import InputError
 from uncollapse.experiment.spec import SCHEMA
 from uncollapse.training.listeners import Moment
 
-SPEC, ENVIRONMENT, VOCABULARY, METRICS = "spec.yaml", "environment.json", "vocabulary.json", "metrics.jsonl"
+SPEC, ENVIRONMENT, METRICS = "spec.yaml", "environment.json", "metrics.jsonl"
 CHECKPOINTS, LOCK = "checkpoints", "lock"
+#: The entry of the environment that holds the digests of what is kept to use the model without its data.
+KEPT = "kept"
 #: What a process that is killed while it makes a run's folder may leave in it.
 _BEGUN = {LOCK, SPEC, "spec.partial", "environment.partial"}
 
@@ -118,7 +122,14 @@ def _taken(lock: IO[str]) -> bool:
     return True
 
 
-def open_folder(path: Path, spec: Mapping[str, Any], identity: str, fingerprint: str, asked: Mapping[str, Any]) -> None:
+def open_folder(
+    path: Path,
+    spec: Mapping[str, Any],
+    identity: str,
+    fingerprint: str,
+    asked: Mapping[str, Any],
+    kept: Mapping[str, Any] | None = None,
+) -> None:
     """Makes a run directory, or goes on with the one that is there.
 
     The spec is written even to one that is there: the same run may find its text at another path by now.
@@ -129,20 +140,26 @@ def open_folder(path: Path, spec: Mapping[str, Any], identity: str, fingerprint:
         identity: Of the run; see `spec.identity`.
         fingerprint: Of the data.
         asked: The names behind the spec, such as its remedies.
+        kept: What is needed to use the model without its data, by the name of its file; see `check_kept`.
 
     Raises:
         InputError: where the folder holds something else, or a run of another spec or other data.
     """
     _check(path)
-    begun = (path / ENVIRONMENT).is_file()
-    if begun and (there := read_environment(path))["identity"] != identity:
+    there = read_environment(path) if (path / ENVIRONMENT).is_file() else None
+    if there and there["identity"] != identity:
         raise InputError(f"`{path}` holds a run {_how_another(there)}: give another folder, or remove that one.")
-    about = {"identity": identity, "data": fingerprint, "asked": dict(asked), "schema": SCHEMA, **environment()}
+    new = {"identity": identity, "data": fingerprint, "asked": dict(asked), "schema": SCHEMA, **environment()}
+    about = there or new
+    texts = {name: json.dumps(content, ensure_ascii=False) for name, content in (kept or {}).items()}
+    about = about | ({KEPT: {name: _digest(text.encode()) for name, text in texts.items()}} if kept else {})
     try:
         path.mkdir(parents=True, exist_ok=True)
         files.write_text(path / SPEC, yaml.safe_dump(dict(spec), sort_keys=False))
-        if not begun:
+        if about != there:
             write_json(path / ENVIRONMENT, about)
+        for name, text in texts.items():
+            files.write_text(path / name, text)
     except OSError as error:
         raise files.unwritable(path, error) from None
 
@@ -222,6 +239,22 @@ def read_environment(path: Path) -> dict[str, Any]:
             "Restore it, or train again in another folder."
         )
     return about
+
+
+def check_kept(path: Path, name: str) -> None:
+    """Refuses a file in a run's folder that is not the one that `open_folder` kept there.
+
+    Runs from before their digests were kept are taken as they are.
+    """
+    kept, there = read_environment(path).get(KEPT), _digest((path / name).read_bytes())
+    if isinstance(kept, dict) and kept.get(name, there) != there:
+        raise InputError(
+            f"`{path / name}` is not what the run was trained with: restore it, or train again in another folder."
+        )
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def read_json(path: Path) -> Any:

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 from uncollapse.errors import InputError
 from uncollapse.experiment.paths import explained
 from uncollapse.experiment.sections import Choice, Section, mark, section
-from uncollapse.quantities import Count, File, Index, Place, Positive, Slot, Weight
+from uncollapse.quantities import Count, Index, Place, Positive, Slot, Weight
 from uncollapse.training.plateau import Plateau
 
 #: Grows where the meaning of a spec changes, so that runs under the old meaning are not taken for the new.
@@ -24,74 +24,11 @@ PlateauSection = Plateau
 if not TYPE_CHECKING:
     PlateauSection = section(Plateau)
 
+Data = Annotated[Any, Choice(Slot("data"))]
 Model = Annotated[Any, Choice(Slot("models", "vae"))]
 Procedure = Annotated[Any, Choice(Slot("procedures"))]
 Schedule = Annotated[Any, Choice(Slot("schedules"))]
 Term = Annotated[Any, Choice(Slot("terms"))]
-
-
-class Batching(Section):
-    """How items become batches.
-
-    Arguments:
-        batch_size: The most items of a training batch.
-        batching: "equal", all items of a batch have one length, as in He et al. (2019); or "padded".
-        evaluation_batch_size: The most items of a validation or test batch; the published MI depends on it.
-    """
-
-    batch_size: Count = 32
-    batching: Literal["equal", "padded"] = "equal"
-    evaluation_batch_size: Count = 32
-
-
-class TextData(Batching):
-    """A text in files; see `data.text.Corpus.load`.
-
-    Arguments:
-        train, valid, test: Paths, one item a line; the last two are split off the first where they are null.
-        tokens: "words" or "characters".
-        size: The most types of the vocabulary, without markers; null for all.
-        min_count: How often a type must appear in the training split.
-        max_length: Longer items are dropped; null for none.
-        labels: Whether a label and a tab precede every item.
-        items: How many of the first training items to keep; null for all.
-        split_seed: Of the split; part of the data, so not the seed of a training.
-    """
-
-    kind: Literal["text"]
-    train: File
-    valid: File | None = None
-    test: File | None = None
-    tokens: Literal["words", "characters"] = "words"
-    size: Count | None = None
-    min_count: Count = 1
-    max_length: Count | None = None
-    labels: bool = False
-    items: Count | None = None
-    split_seed: Index = 0
-
-
-class StdlibData(Batching):
-    """Sentences of the standard library's documentation; see `data.stdlib.corpus`.
-
-    Arguments:
-        train, valid, test: How many sentences.
-        size: The most types of the vocabulary, without markers.
-        split_seed: Of the choice of sentences; part of the data, so not the seed of a training.
-    """
-
-    kind: Literal["stdlib"]
-    train: Count = 4000
-    valid: Count = 500
-    test: Count = 500
-    size: Count = 1000
-    split_seed: Index = 0
-
-
-class SyntheticData(Batching):
-    """The synthetic sequences of He et al. (2019); see `data.synthetic.corpus`."""
-
-    kind: Literal["synthetic"]
 
 
 class Objective(Section):
@@ -118,9 +55,6 @@ class Optimiser(Section):
     kind: Literal["adam", "sgd"] = "adam"
     learning_rate: Positive = 1e-3
     factor: Positive = 1.0
-
-
-Data = Annotated[TextData | StdlibData | SyntheticData, Field(discriminator="kind")]
 
 
 class Training(Section):
@@ -199,7 +133,7 @@ def identity(spec: Spec, fingerprint: str) -> str:
 
     Arguments:
         spec: The spec.
-        fingerprint: Of the data, such as `Corpus.fingerprint`.
+        fingerprint: Of the data; see `data.kinds.Data`.
     """
     said = spec.model_dump(mode="json", exclude_defaults=True)
     if spec.data is not None:
