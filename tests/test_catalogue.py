@@ -130,7 +130,8 @@ def test_a_remedys_patch_changes_the_spec(name: str) -> None:
     for recipe in recipes():
         if recipe == "vector" and "model" in remedies()[name].patch:
             continue
-        given = ["data.train=a.txt"] if recipes()[recipe].spec.get("data", {}).get("kind") == "text" else []
+        kind = recipes()[recipe].spec.get("data", {}).get("kind")
+        given = ["data.train=a.txt"] if kind in ("text", "vectors") else []
         assert validated(compose(recipe, [name], given)) != validated(compose(recipe, [], given))
 
 

@@ -294,11 +294,21 @@ def validated(data: Mapping[str, Any]) -> Spec:
     Raises:
         InputError: one line that names every wrong entry, what it is and what it may be.
     """
+    data = _with_kinds(data)
     try:
-        return Spec.model_validate(dict(data))
+        return Spec.model_validate(data)
     except ValidationError as error:
         wrong = [explained(Spec, data, one) for one in error.errors(include_url=False)]
         raise InputError("; ".join(one.rstrip(".") for one in wrong) + ".") from None
+
+
+def _with_kinds(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The same, its networks LSTMs where they do not say their kind, as before there were others."""
+    model = data.get("model")
+    if not isinstance(model, Mapping):
+        return dict(data)
+    networks = {name: model[name] for name in ("encoder", "decoder") if isinstance(model.get(name), Mapping)}
+    return {**data, "model": {**model, **{name: {"kind": "lstm", **said} for name, said in networks.items()}}}
 
 
 def identity(spec: Spec, fingerprint: str) -> str:
