@@ -207,9 +207,9 @@ def test_options_of_text_are_refused_for_vectors(
     )
     assert "There is: mean, sample." in refused(capsys, "generate", trained, "--decode", "beam")
     labels = refused(capsys, "reconstruct", trained, table, "--labels")
-    assert "a model of vectors has no use for `--labels`: leave it out, or use `text`." in labels
+    assert "a model of vectors has no use for `--labels`: leave out the option, or use `text`." in labels
     fit = refused(capsys, "fit", "vectors", "--train", table, "--characters")
-    assert "`vectors` has no use for `--characters`: leave it out, or use `text`." in fit
+    assert "`vectors` has no use for `--characters`: leave out the option, or use `text`." in fit
 
 
 def test_a_network_of_text_is_refused_for_vectors(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
