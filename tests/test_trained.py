@@ -183,7 +183,7 @@ def test_a_decoder_that_looks_at_what_it_writes_is_refused_with_where_to_look() 
         def forward(self, z: Tensor, seen: Tensor) -> Distribution:
             return super().forward(z, seen.cumsum(-1))
 
-    with pytest.raises(uc.InputError, match="`Reader` cannot write from z alone: .*: see `uncollapse.decoding`"):
+    with pytest.raises(uc.InputError, match=r"`Reader` cannot write from z alone: .*: see `uncollapse\.decoding`"):
         other(Reader(2, 5)).generate(1)
 
 
@@ -203,7 +203,7 @@ def test_a_prior_that_needs_what_is_given_is_refused_in_one_line() -> None:
         def forward(self, given: Tensor) -> Distribution:  # pyright: ignore[reportIncompatibleMethodOverride]
             return super().forward()
 
-    with pytest.raises(uc.InputError, match="this model's prior needs what is given, .*'given'"):
+    with pytest.raises(uc.InputError, match=r"this model's prior needs what is given, .*'given'"):
         other(Decoder(2, 5), Conditional(2)).generate(1)
 
 
