@@ -101,10 +101,18 @@ def test_encode_gives_the_mean_and_a_draw_only_when_asked() -> None:
     assert not torch.equal(trained.encode(items(), sample=True), mean)
 
 
-def test_words_are_asked_of_a_model_that_has_none() -> None:
+def test_ones_own_network_writes_draws_and_means_as_tensors() -> None:
     trained = uc.fit(network(), items(), items(32), max_epochs=1, progress=False)
-    with pytest.raises(uc.InputError, match="not trained on text"):
-        trained.generate(2)
+    assert trained.generate(300).shape == (300, 5)
+    assert trained.reconstruct(items()).equal(trained.reconstruct(items(), "mean"))
+    assert not trained.reconstruct(items(), "mean").equal(trained.reconstruct(items(), "sample"))
+    assert trained.interpolate(items()[0], items()[1], steps=4).shape == (4, 5)
+
+
+def test_texts_are_not_asked_of_a_network_that_writes_tensors() -> None:
+    trained = uc.fit(network(), items(), items(32), max_epochs=1, progress=False)
+    with pytest.raises(uc.InputError, match=r"unknown way of writing tensors `greedy`\. There is: mean, sample"):
+        trained.generate(2, "greedy")
 
 
 @pytest.mark.parametrize("missing", ["folder", "empty folder"])

@@ -58,7 +58,7 @@ def test_cells_of_one_data_set_are_collected_and_other_folders_are_not(tmp_path:
 def test_cells_of_two_data_sets_are_no_comparison(tmp_path: Path) -> None:
     cell(tmp_path, "plain-seed0", "f")
     cell(tmp_path, "beta-seed0", "g")
-    says = r"`.*/plain-seed0` was trained on other data than `.*/beta-seed0`: the text has changed\. Restore it, or"
+    says = r"`.*/plain-seed0` was trained on other data than `.*/beta-seed0`: the data has changed\. Restore it, or"
     with pytest.raises(InputError, match=says):
         compare.collect(tmp_path, 5)
 

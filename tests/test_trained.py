@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, Normal
+from torch.distributions import Categorical, Distribution, Independent, Normal
 from torch.utils.data import DataLoader, TensorDataset
 
 import uncollapse as uc
@@ -152,3 +152,71 @@ def test_each_end_of_a_line_between_sentences_needs_a_known_word() -> None:
     assert len(model.encode([known, "zebra"])) == 2
     with pytest.raises(uc.InputError, match="`zebra` holds none"):
         model.interpolate(known, "zebra")
+
+
+# What is written of a model that is not of text.
+
+
+def other(decoder: nn.Module, prior: nn.Module | None = None) -> Trained:
+    encoder = uc.Posterior(nn.Linear(5, 4), uc.gaussian, (2, 2))
+    return Trained(uc.VAE(encoder, decoder, prior or uc.StandardNormal(2)))
+
+
+def test_means_and_draws_are_those_of_the_decoders_law() -> None:
+    model = vector_model()
+    z = model.encode(X)
+    mean = model.model.decoder(z, None).mean  # pyright: ignore
+    torch.testing.assert_close(model.reconstruct(X), mean)
+    drawn = torch.stack([model.reconstruct(X, "sample", seed=seed) for seed in range(400)])
+    torch.testing.assert_close(drawn.mean(0), mean, atol=0.25, rtol=0)
+    torch.testing.assert_close(drawn.std(0), torch.ones_like(mean), atol=0.2, rtol=0)
+
+
+def test_a_line_between_two_items_ends_at_both() -> None:
+    model = vector_model()
+    line = model.interpolate(X[0], X[1].numpy(), steps=3)
+    torch.testing.assert_close(line[[0, 2]], model.reconstruct(X[:2]))
+
+
+def test_a_decoder_that_looks_at_what_it_writes_is_refused_with_where_to_look() -> None:
+    class Reader(Decoder):
+        def forward(self, z: Tensor, seen: Tensor) -> Distribution:
+            return super().forward(z, seen.cumsum(-1))
+
+    with pytest.raises(uc.InputError, match=r"`Reader` cannot write from z alone: .*: see `uncollapse\.decoding`"):
+        other(Reader(2, 5)).generate(1)
+
+
+def test_a_law_without_means_is_refused_with_what_to_ask_for() -> None:
+    class Classes(nn.Linear):
+        def forward(self, z: Tensor, seen: Tensor) -> Distribution:
+            return Independent(Categorical(logits=super().forward(z).unflatten(-1, (5, 3))), 1)
+
+    model = other(Classes(2, 15))
+    assert model.generate(3).shape == (3, 5)
+    with pytest.raises(uc.InputError, match="has no mean: ask for `sample`"):
+        model.generate(3, "mean")
+
+
+def test_a_prior_that_needs_what_is_given_is_refused_in_one_line() -> None:
+    class Conditional(uc.StandardNormal):
+        def forward(self, given: Tensor) -> Distribution:  # pyright: ignore[reportIncompatibleMethodOverride]
+            return super().forward()
+
+    with pytest.raises(uc.InputError, match=r"this model's prior needs what is given, .*'given'"):
+        other(Decoder(2, 5), Conditional(2)).generate(1)
+
+
+def test_a_model_without_a_prior_is_told_how_to_name_it() -> None:
+    class Bare(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(1))
+
+    with pytest.raises(uc.InputError, match="`Bare` has no `prior`"):
+        Trained(Bare()).generate(1)
+
+
+def test_items_of_two_shapes_make_no_line() -> None:
+    with pytest.raises(uc.InputError, match="Give two tensors of one shape"):
+        vector_model().interpolate(X[0], X[0, :3])

@@ -180,7 +180,7 @@ def entries(asked: Any, there: Mapping[str, Switch], who: str) -> dict[str, Any]
     for name in on:
         if name not in there:
             others = " or ".join(f"`{kind}`" for kind, offer in KINDS.items() if name in offer.switches)
-            raise InputError(f"{who} has no use for `--{name}`: leave it out, or use {others}.")
+            raise InputError(f"{who} has no use for `--{name}`: leave out the option, or use {others}.")
     return {there[name].entry: there[name].value for name in on}
 
 

@@ -13,6 +13,10 @@ import numpy as np
 
 from uncollapse.errors import InputError, because
 
+_BROKEN = (
+    *(ValueError, TypeError, EOFError, KeyError, SyntaxError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 _ROWS = 10_000  # rows of a .csv file that are made numbers at a time
 
 
@@ -46,22 +50,24 @@ def _named(path: str) -> tuple[Path, str | None]:
 
 def _array(path: Path, name: str | None) -> np.ndarray:
     try:
-        # Mapped: of a file that is larger than memory, what is no table is refused all the same.
-        found = np.load(path, mmap_mode="r" if path.suffix == ".npy" else None, allow_pickle=False)
+        if path.suffix == ".npy":
+            # Mapped: of a file that is larger than memory, what is no table is refused all the same.
+            found = np.lib.format.open_memmap(path, mode="r")
+        else:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+                found = archive[_chosen(path, name, archive.files)]
         if isinstance(found, np.ndarray):
             return found
-        with found:
-            return found[_chosen(path, name, found.files)]
     except InputError:
         raise
     # Of what is no file of its own, numpy raises whatever its reading met.
-    except (ValueError, EOFError, KeyError, SyntaxError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+    except _BROKEN as error:
         if "Python objects" in str(error) or "Object arrays" in str(error):
             raise InputError(
                 f"`{path}` holds Python objects, which run code when they are read: store numbers, as with "
                 "`np.save(path, x.astype(float))`."
             ) from None
-        raise InputError(f"`{path}` is not a whole NumPy file, as its name says: store it again.") from None
+    raise InputError(f"`{path}` is not a whole NumPy file, as its name says: store it again.")
 
 
 def _chosen(path: Path, name: str | None, there: Sequence[str]) -> str:

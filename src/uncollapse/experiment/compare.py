@@ -221,7 +221,7 @@ def _check_data(states: Sequence[State], data: str | None = None) -> None:
             data, other = there, f"`{folder}`"
         if there != data:
             raise InputError(
-                f"`{folder}` was trained on other data than {other}: the text has changed. Restore it, or give "
+                f"`{folder}` was trained on other data than {other}: the data has changed. Restore it, or give "
                 "another folder for the comparison."
             )
 
