@@ -19,6 +19,7 @@ LAYERS = (
     ("bound", "divergence", "dials"),
     ("terms", "posteriors", "priors"),
     ("model", "objective"),
+    ("inference",),
     ("data",),
     ("metrics",),
     ("nets",),
