@@ -143,7 +143,7 @@ def test_no_kind_in_the_spec_is_without_what_builds_it() -> None:
         "training.dials.<name>": build.SCHEDULES,
         "training.procedure": build.PROCEDURES,
     }
-    # An optimiser's kind is looked up where it is used; see `training.players.Optimiser`.
+    # An optimiser's kind is looked up where it is used; see `training.optimisers`.
     kinds = {path.removesuffix(".kind") for path in every_path(Spec) if path.endswith(".kind")}
 
     assert kinds == {*tables, "training.optimisers.<name>"}

@@ -23,8 +23,8 @@ from uncollapse.posteriors import Posterior, gaussian
 from uncollapse.priors import StandardNormal
 from uncollapse.randomness import seeded
 from uncollapse.training import procedures
+from uncollapse.training.optimisers import OPTIMISERS, Optimiser
 from uncollapse.training.plateau import Plateau
-from uncollapse.training.players import Optimiser
 from uncollapse.training.trainer import Trainer
 
 Builders = dict[str, Callable[..., Any]]
@@ -101,7 +101,7 @@ def trainer(
     """
     _check_items(training, valid)
     schedules = {path: SCHEDULES[dial.kind](dial, len(train)) for path, dial in training.dials.items()}
-    built = Trainer(
+    return Trainer(
         model,
         train,
         valid,
@@ -115,10 +115,6 @@ def trainer(
         seed=seed,
         **rest,
     )
-    # Turned once already, to the value of the first step, so that a wrong path stops a run before it starts.
-    for path, schedule in schedules.items():
-        dials.turn(built, path, schedule(0))
-    return built
 
 
 def _check_items(training: said.Training, valid: Source) -> None:
@@ -160,7 +156,7 @@ def _aggressive(procedure: said.Aggressive) -> procedures.Aggressive:
 
 
 def _optimiser(optimiser: said.Optimiser) -> Optimiser:
-    return Optimiser(optimiser.kind, optimiser.learning_rate * optimiser.factor)
+    return OPTIMISERS[optimiser.kind](**optimiser.model_dump(exclude={"kind"}))
 
 
 # What builds each kind that a spec may name.

@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
 
-from uncollapse.quantities import steps
 from uncollapse.errors import InputError
 from uncollapse.experiment.paths import explained
+from uncollapse.quantities import steps
 
 #: Grows where the meaning of a spec changes, so that runs under the old meaning are not taken for the new.
 SCHEMA = 1
