@@ -264,15 +264,11 @@ def _join(plan: _Plan, parts: list[Rows]) -> Rows:
     # Time steps that a batch lacks cost nothing.
     columns["kl"] = [F.pad(kl, (0, groups - kl.shape[1])) for kl in columns["kl"]]
     return Rows(
-        **{name: _cat(columns.pop(name)) for name in TENSORS},  # pyright: ignore[reportArgumentType]
+        **{name: torch.cat(column) if (column := columns.pop(name))[0] is not None else None for name in TENSORS},  # pyright: ignore[reportArgumentType]
         extras={name: torch.cat([one[name] for one in extras]) for name in extras[0]},
         law=operations.cat(laws) if laws else None,
         **_settings(plan),
     )
-
-
-def _cat(column: list[Any]) -> Tensor | None:
-    return None if column[0] is None else torch.cat(column)
 
 
 def _sorted(plan: _Plan, rows: Rows) -> Rows:
