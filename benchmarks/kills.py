@@ -37,12 +37,13 @@ from uncollapse.cli.options import Options
 from uncollapse.experiment import execute
 from uncollapse.experiment.probe import Probe
 from uncollapse.experiment.spec import Spec
-from uncollapse.training import state, trainer
+from uncollapse.training import state
 from uncollapse.training.checkpoints import Checkpoints, newest_best, read
 from uncollapse.training.listeners import TOLD, JSONLines, Moment
+from uncollapse.training.loop import Loop
 from uncollapse.training.players import Player
 from uncollapse.training.procedures import Aggressive
-from uncollapse.training.trainer import Trainer
+from uncollapse.training.validation import Validation
 
 REMEDIES = ("plain", "anneal", "aggressive", "aggressive+anneal")
 KILLS_A_RUN = 5
@@ -158,14 +159,14 @@ def _mine(plan: Plan, shared: mmap.mmap) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     _say_phases(shared)
-    _around(trainer.Trainer, "validate", inside=True)
-    _around(trainer.Trainer, "_decay", inside=True)
+    _around(Validation, "validate", inside=True)
+    _around(Loop, "_decay", inside=True)
     _around(Aggressive, "_catch_up", inside=True)
     _before(Player, "renew", lambda *_: _INSIDE["_decay"] and passes(MOMENTS[3]))
     _before(Player, "step", lambda *_: passes(INNER if _INSIDE["_catch_up"] else MOMENTS[2]))
     _before(os, "fsync", lambda *_: passes(MOMENTS[5]))
     _after(Checkpoints, "_write", lambda _, folder, name, *__: passes(MOMENTS[4 if "best" in name else 6]))
-    _after(Trainer, "_tell", lambda _, kind, *__: _told(kind, passes))
+    _after(Loop, "_tell", lambda _, kind, *__: _told(kind, passes))
     _after(state, "restore", lambda *_: passes(MOMENTS[11]))
     _before(JSONLines, "__call__", lambda log, moment: _half_a_line(log, moment, here))
     from uncollapse.metrics import rows
@@ -214,11 +215,11 @@ def _halving(replacing: Any, here: Callable[[str], bool]) -> Any:
 
 def _say_phases(shared: mmap.mmap) -> None:
     says = {
-        (Trainer, "_outer_step"): "step",
+        (Loop, "_outer_step"): "step",
         (Aggressive, "_catch_up"): "inner step",
-        (Trainer, "_end_epoch"): "end of epoch",
-        (Trainer, "validate"): "validation",
-        (Trainer, "_decay"): "decay",
+        (Loop, "_end_epoch"): "end of epoch",
+        (Validation, "validate"): "validation",
+        (Loop, "_decay"): "decay",
         (Checkpoints, "_write"): "checkpoint",
         (JSONLines, "__call__"): "log",
         (Probe, "__call__"): "probe",

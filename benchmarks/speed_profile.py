@@ -20,7 +20,7 @@ from torch.profiler import profile
 from speed_worker import SIZES, Size, batch, product, stock
 from uncollapse.cli.memory import keep_large_blocks
 from uncollapse.data.text import Text
-from uncollapse.training.players import Optimiser
+from uncollapse.training.optimisers import SGD
 from uncollapse.training.procedures import Aggressive, Joint, Procedure
 from uncollapse.training.trainer import Trainer
 
@@ -43,7 +43,7 @@ def epoch(size: Size, procedure: Procedure, batches: int) -> tuple[Any, float]:
     """One epoch of training under the profiler, by operation and shape, and its processor time in seconds."""
     data = [Text(batch(size)) for _ in range(batches)]
     model = stock(size, "small_uniform")
-    sgd = {name: Optimiser("sgd", 1.0) for name in model.players()}
+    sgd = {name: SGD(1.0) for name in model.players()}
     trainer = Trainer(model, data, data[:1], optimisers=sgd, procedure=procedure, max_epochs=1)
     with profile(record_shapes=True) as found:
         start = time.process_time()

@@ -26,10 +26,9 @@ from uncollapse.cli.memory import keep_large_blocks
 from uncollapse.data.text import END, START, Text
 from uncollapse.metrics.rows import collect
 from uncollapse.nets.lstm import LSTMDecoder, LSTMEncoder, initialise
-from uncollapse.training.inference import Thinned
-from uncollapse.training.players import Optimiser
+from uncollapse.training.descent import Descent
+from uncollapse.training.optimisers import SGD
 from uncollapse.training.procedures import Joint
-from uncollapse.training.trainer import Trainer
 
 
 class Size(NamedTuple):
@@ -68,13 +67,12 @@ def stock(size: Size, initialisation: str) -> uc.VAE:
 def ours(size: Size, samples: int) -> Tasks:
     """This library's tasks."""
     model, x = stock(size, "small_uniform"), Text(batch(size))
-    sgd = {name: Optimiser("sgd", 1.0) for name in model.players()}
-    trainer = Trainer(model, [x], [x], optimisers=sgd)
-    half = Thinned(trainer.inference, 0.5)
+    sgd = {name: SGD(1.0) for name in model.players()}
+    descent = Descent(model, [x], optimisers=sgd)
 
-    def inner(inference: Any = None) -> None:
-        with trainer.awake("inference"):
-            trainer.descend(trainer.loss(x, inference), "inference")
+    def inner(share: float = 1.0) -> None:
+        with descent.awake("inference"):
+            descent.descend(descent.loss(x, share), "inference")
 
     measured = stock(size, "torch")
 
@@ -86,10 +84,10 @@ def ours(size: Size, samples: int) -> Tasks:
         return [-rows.log_evidence.item(), rows.effective.item()]
 
     return {
-        "plain": lambda: Joint()(trainer, x),
-        "inner, joint clip": lambda: trainer.descend(trainer.loss(x), "inference", norm_over=tuple(trainer.players)),
+        "plain": lambda: Joint()(descent, x),
+        "inner, joint clip": lambda: descent.descend(descent.loss(x), "inference", norm_over=descent.partners),
         "inner, own clip": inner,
-        "inner, own clip, half of the tokens": lambda: inner(half),
+        "inner, own clip, half of the tokens": lambda: inner(0.5),
         "nll": nll,
     }
 

@@ -21,8 +21,8 @@ from uncollapse.experiment.compose import compose
 from uncollapse.experiment.spec import Spec, validated
 from uncollapse.nets.lstm import LSTMDecoder
 from uncollapse.objective import Objective
+from uncollapse.training.optimisers import SGD
 from uncollapse.training.plateau import Plateau
-from uncollapse.training.players import Optimiser
 from uncollapse.training.procedures import Aggressive, Joint, UntilInformationDrops
 from uncollapse.training.trainer import Trainer
 
@@ -138,14 +138,14 @@ def test_the_decoder_is_the_specs(small: Callable[..., Spec]) -> None:
 def test_plain_training_is_the_recipes(small: Callable[..., Spec]) -> None:
     trainer = trainer_of(small(overrides=("training.clip=null", "training.max_epochs=7", "seed=3")), window=5)
 
-    assert isinstance(trainer.procedure, Joint)
+    assert isinstance(trainer.loop.procedure, Joint)
     assert {name: player.optimiser for name, player in trainer.players.items()} == {
-        "inference": Optimiser("sgd", 1.0),
-        "generation": Optimiser("sgd", 1.0),
+        "inference": SGD(1.0),
+        "generation": SGD(1.0),
     }
-    assert trainer.plateau == Plateau(patience=2, factor=0.5, limit=5, not_before=15, reload=True)
-    assert (trainer.clip, trainer.max_epochs, trainer.seed, trainer.every) == (None, 7, 3, 5)
-    assert trainer.dials == {}
+    assert trainer.loop.plateau == Plateau(patience=2, factor=0.5, limit=5, not_before=15, reload=True)
+    assert (trainer.descent.clip, trainer.loop.max_epochs, trainer.loop.seed, trainer.loop.every) == (None, 7, 3, 5)
+    assert trainer.loop.dials == {}
     assert trainer.objective.weights == {"distortion": 1.0, "rate": 1.0}
 
 
@@ -154,11 +154,11 @@ def test_aggressive_training_is_the_specs(small: Callable[..., Spec]) -> None:
     trainer = trainer_of(small("aggressive", overrides=tuple(f"training.procedure.{one}" for one in changed)))
 
     until = UntilInformationDrops("full", min_steps=7, max_epochs=10, start=-1.0)
-    assert trainer.procedure == Aggressive(15, 98, "continue", None, "own", until)
+    assert trainer.loop.procedure == Aggressive(15, 98, "continue", None, "own", until)
 
 
 def test_the_fixed_budget_is_the_remedys(small: Callable[..., Spec]) -> None:
-    procedure = trainer_of(small("aggressive-budget")).procedure
+    procedure = trainer_of(small("aggressive-budget")).loop.procedure
 
     assert isinstance(procedure, Aggressive)
     assert procedure.budget == 30
@@ -167,23 +167,23 @@ def test_the_fixed_budget_is_the_remedys(small: Callable[..., Spec]) -> None:
 def test_annealing_is_in_the_steps_of_the_source(small: Callable[..., Spec]) -> None:
     trainer = trainer_of(small("anneal"))
 
-    over = 10 * len(trainer.train)
-    assert trainer.dials == {"objective.weights.rate": dials.Linear(0.1, 1.0, over)}
+    over = 10 * len(trainer.descent.train)
+    assert trainer.loop.dials == {"objective.weights.rate": dials.Linear(0.1, 1.0, over)}
     assert trainer.objective.weights["rate"] == pytest.approx(0.1 + 0.9 / over)
 
 
 def test_beta_weighs_the_rate(small: Callable[..., Spec]) -> None:
     trainer = trainer_of(small("beta"))
 
-    assert trainer.dials == {"objective.weights.rate": dials.Constant(0.4)}
+    assert trainer.loop.dials == {"objective.weights.rate": dials.Constant(0.4)}
     assert trainer.objective.weights == {"distortion": 1.0, "rate": 0.4}
 
 
 def test_a_factor_multiplies_one_players_learning_rate(small: Callable[..., Spec]) -> None:
     trainer = trainer_of(small("encoder-learning-rate"))
 
-    assert trainer.players["inference"].optimiser.learning_rate == 4.0
-    assert trainer.players["generation"].optimiser.learning_rate == 1.0
+    assert trainer.players["inference"].learning_rate == 4.0
+    assert trainer.players["generation"].learning_rate == 1.0
 
 
 def test_weights_of_terms_are_the_specs(small: Callable[..., Spec]) -> None:
@@ -235,5 +235,5 @@ def test_what_is_built_trains(small: Callable[..., Spec]) -> None:
     trainer.fit()
 
     assert trainer.finished
-    assert trainer.step == len(trainer.train)
+    assert trainer.step == len(trainer.descent.train)
     assert any(not torch.equal(a, b) for a, b in zip(before, trainer.model.parameters(), strict=True))

@@ -76,8 +76,8 @@ def test_half_precision_keeps_laws_figures_and_parameters_whole(device: torch.de
     words = corpus()
     train, valid = words.batches("train", 8), words.batches("valid", 8)
     runs = [Trainer(model(words), train, valid, device=device, precision=p, max_epochs=3) for p in ("32", "bf16-mixed")]
-    x = runs[1].batch(0)
-    with runs[1].computing(Share(slice(0, 8), 8, 1.0)):
+    x = runs[1].descent.batch(0)
+    with runs[1].descent.computing(Share(slice(0, 8), 8, 1.0)):
         bound = runs[1].model(x)
         assert runs[1].model.encoder.net(x).dtype == torch.bfloat16
     assert {t.dtype for t in (bound.z, bound.log_likelihood, bound.log_q, bound.log_p, bound.kl)} == {torch.float32}

@@ -10,15 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-import uncollapse as uc
 from linear_gaussian import evidence, orthogonal, vae
 from uncollapse.bound import Bound
 from uncollapse.data.batches import Batched, in_order
 from uncollapse.errors import InputError
+from uncollapse.inference import amortised, inferred, plain
 from uncollapse.metrics.estimate import Estimate, Unavailable
 from uncollapse.metrics.evaluation import NAMES, Evaluation, evaluate
 from uncollapse.model import posterior
-from uncollapse.training.inference import amortised
 
 WEIGHT, SIGMA = orthogonal(1.5, 0.8, size=4), 0.7
 
@@ -259,7 +258,7 @@ class Several(nn.Module):
 
 def test_how_often_a_model_draws_unasked_is_its_own_affair() -> None:
     x = torch.zeros(4, 5)
-    assert amortised(Several(), uc.Objective(), x).log_likelihood.shape == (3, 4)  # pyright: ignore
+    assert inferred(amortised, Several(), x, plain).log_likelihood.shape == (3, 4)  # pyright: ignore
     assert posterior(Several(), x) is None
     assert evaluate(Several(), x, samples=2).nll.to_json()["value"] == 0
 

@@ -17,12 +17,12 @@ from test_cli import SET, write_text
 from uncollapse.bound import Bound
 from uncollapse.cli import main
 from uncollapse.training.checkpoints import Checkpoints
-from uncollapse.training.players import Optimiser
+from uncollapse.training.optimisers import SGD
 from uncollapse.training.procedures import Aggressive
 from uncollapse.training.trainer import Trainer
 
-SGD = {name: Optimiser("sgd", 10.0) for name in ("inference", "generation")}
-RATES = [part for name in SGD for part in ("--set", f"training.optimisers.{name}={{kind: sgd, learning_rate: 10}}")]
+FAST = {name: SGD(10.0) for name in ("inference", "generation")}
+RATES = [part for name in FAST for part in ("--set", f"training.optimisers.{name}={{kind: sgd, learning_rate: 10}}")]
 WILD = [*SET, *RATES, "--set", "training.clip=null", "--set", "training.max_epochs=30", "--samples", "0", "--quiet"]
 
 
@@ -81,7 +81,7 @@ def test_a_command_that_diverges_says_what_when_and_what_is_left(
 @pytest.mark.parametrize("remedies", [[], ["aggressive"]])
 def test_a_call_that_diverges_raises_and_leaves_what_loads(remedies: Sequence[str], tmp_path: Path) -> None:
     x, model = torch.randn(64, 4), small()
-    settings: dict[str, Any] = {f"training.optimisers.{name}": {"kind": "sgd", "learning_rate": 0.1} for name in SGD}
+    settings: dict[str, Any] = {f"training.optimisers.{name}": {"kind": "sgd", "learning_rate": 0.1} for name in FAST}
     # A weight that grows until the steps are too long, so that it diverges after some epochs and not at once.
     grows = {"kind": "linear", "start": 0.0, "stop": 100.0, "over": "10 epochs"}
     settings |= {"training.clip": None, "training.dials.objective.weights.rate": grows}
@@ -92,7 +92,7 @@ def test_a_call_that_diverges_raises_and_leaves_what_loads(remedies: Sequence[st
 
 @pytest.mark.parametrize("procedure", [None, Aggressive(budget=3)])
 def test_the_step_is_exact_however_seldom_the_loss_is_read(procedure: Aggressive | None) -> None:
-    said = {stopped(optimisers=SGD, clip=None, procedure=procedure, window=window) for window in (1, 4, 50)}
+    said = {stopped(optimisers=FAST, clip=None, procedure=procedure, window=window) for window in (1, 4, 50)}
     assert len(said) == 1
     assert re.search(r"became (nan|inf) at step \d+", said.pop())
 
@@ -102,7 +102,7 @@ def test_an_inner_loop_ends_at_its_first_look_at_a_bad_loss() -> None:
     trainer = Trainer(small(), bad, bad, procedure=Aggressive(window=3), window=1000)
     with pytest.raises(uc.TrainingError, match=r"at step 1, descent 1 in it \(inference\): training batch 0 holds"):
         trainer.fit()
-    assert len(trainer.window.trail) == 3
+    assert len(trainer.descent.window.trail) == 3
 
 
 @pytest.mark.parametrize("splits", [("train", "training"), ("valid", "validation")])
@@ -126,7 +126,7 @@ def test_a_law_that_refuses_a_bad_number_is_told_from_a_model_that_fails(
     split: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Decoder, "strict", True)
-    assert "`loc` of a Normal became " in stopped(optimisers={n: Optimiser("sgd", 1e30) for n in SGD}, clip=None)
+    assert "`loc` of a Normal became " in stopped(optimisers={n: SGD(1e30) for n in FAST}, clip=None)
     bad = torch.full((8, 4), float("nan"))
     assert "`loc` of a Normal became nan after step " in stopped(**{split: [*batches(1), bad]})
 
@@ -138,13 +138,13 @@ def test_a_law_that_refuses_a_bad_number_is_told_from_a_model_that_fails(
 
 
 def test_where_checkpoints_are_is_said(tmp_path: Path) -> None:
-    wild = {"optimisers": SGD, "clip": None}
+    wild = {"optimisers": FAST, "clip": None}
     assert "in memory alone: give a folder" in stopped(**wild)
     assert f"There is no checkpoint yet in `{tmp_path}`." in stopped(**wild, checkpoints=Checkpoints(tmp_path))
 
 
 def test_no_checkpoint_is_made_of_parameters_that_are_not_finite(tmp_path: Path) -> None:
-    rate = {name: Optimiser("sgd", 3e38) for name in SGD}
+    rate = {name: SGD(3e38) for name in FAST}
     settings = {"optimisers": rate, "checkpoints": Checkpoints(tmp_path), "checkpoint_seconds": 0.0, "clip": None}
     said = stopped(**settings)
     assert re.match(r"the parameter `\S+` became (-?inf|nan) by step 1: ", said), said

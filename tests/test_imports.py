@@ -19,6 +19,7 @@ LAYERS = (
     ("bound", "divergence", "dials"),
     ("terms", "posteriors", "priors"),
     ("model", "objective"),
+    ("inference",),
     ("data", "decoding"),
     ("metrics",),
     ("nets",),
@@ -55,6 +56,21 @@ def test_imports_run_downwards_only() -> None:
         if LEVEL[other] > LEVEL[name.split(".")[0]]
     ]
     assert upwards == []
+
+
+def test_no_module_of_training_is_imported_by_one_that_it_imports_even_for_types() -> None:
+    training = {name for name in modules() if name.startswith("training.")}
+    graph = {name: named(modules()[name]) & training for name in training}
+    while free := {name for name, others in graph.items() if not others & graph.keys()}:
+        graph = {name: others for name, others in graph.items() if name not in free}
+    assert graph == {}
+
+
+def named(path: Path) -> set[str]:
+    """The modules of the package that a module imports, anywhere in it."""
+    froms = [n for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.ImportFrom)]
+    found = {f"{n.module}.{alias.name}" for n in froms for alias in n.names} | {str(n.module) for n in froms}
+    return {name.removeprefix("uncollapse.") for name in found}
 
 
 def test_ones_own_loop_imports_neither_spec_nor_yaml_nor_command_line() -> None:

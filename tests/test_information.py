@@ -12,9 +12,10 @@ from torch.distributions import Distribution, Independent, Laplace, Normal
 from linear_gaussian import channel, information, vae
 from uncollapse.distributions import operations
 from uncollapse.metrics import information as metric
+from uncollapse.metrics.draws import draw
 from uncollapse.metrics.estimate import Answer, Estimate, Unavailable
 from uncollapse.metrics.information import densities, from_densities, marginal_kl, mi_published, mutual_information
-from uncollapse.metrics.rows import collect, draw
+from uncollapse.metrics.rows import collect
 from uncollapse.posteriors import gaussian
 
 pytestmark = pytest.mark.usefixtures("float64")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 
 from uncollapse.bound import items
 from uncollapse.data.sequences import as_text
-from uncollapse.noise import WholeBatchNoise
+from uncollapse.noise import NoiseByItem, WholeBatchNoise
 from uncollapse.processes import Processes
 
 # What is drawn for items (N, 11, 13), the items first in what it gives. Shares are smaller than 11 items.
@@ -96,3 +97,16 @@ def test_what_is_drawn_after_a_choice_of_tokens_is_the_same_in_all_processes() -
             items(text, share.items).thinned(0.5)
         after.append(torch.rand(()))
     assert after[0] == after[1]
+
+
+@pytest.mark.parametrize("draw", [lambda x: torch.randn_like(x), lambda x: nn.functional.dropout(x, 0.5)])
+def test_the_noise_of_an_item_does_not_depend_on_its_company(draw: Any) -> None:
+    x = torch.ones(2, 5, 20)
+    with NoiseByItem(0, [3, 1, 4, 7, 5]):
+        both = [draw(x), draw(x)]
+    with NoiseByItem(0, [4]):
+        alone = [draw(x[:, 2:3]), draw(x[:, 2:3])]
+    for many, one in zip(both, alone, strict=True):
+        assert torch.equal(many[:, 2:3], one)
+        assert not torch.equal(many[:, 1:2], one)
+    assert not torch.equal(*both)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -19,10 +18,9 @@ from uncollapse.errors import InputError
 from uncollapse.metrics.estimate import Estimate
 from uncollapse.nets.lstm import LSTMDecoder, LSTMEncoder
 from uncollapse.objective import Loss
-from uncollapse.training.inference import amortised
-from uncollapse.training.players import Optimiser
+from uncollapse.training.descent import Descent
+from uncollapse.training.optimisers import SGD, Adam
 from uncollapse.training.procedures import Aggressive, UntilInformationDrops
-from uncollapse.training.trainer import Trainer
 
 
 class Scripted:
@@ -31,10 +29,11 @@ class Scripted:
     def __init__(self, windows: list[float], window: int) -> None:
         self.losses = [value for value in windows for _ in range(window)]
         self.players = {"inference": None, "generation": None}
+        self.partners = tuple(self.players)
         self.said: list[tuple[Any, ...]] = []
         self.drawn = self.step = 0
 
-    def loss(self, x: Tensor, inference: Any = None) -> Loss:
+    def loss(self, x: Tensor, share: float = 1.0) -> Loss:
         inner = sum(players == ("inference",) for players, *_ in self.said)
         return Loss(torch.tensor(self.losses[min(inner, len(self.losses) - 1)]), {"batch": x})
 
@@ -86,7 +85,7 @@ def test_windows_are_held_against_each_other_per_symbol() -> None:
     first = Sized(torch.tensor([10.0, 10.0, 10.0]), torch.tensor([4, 3, 3]))
     later = Sized(torch.full((10,), 2.5), torch.tensor([1, 1, 1, 1, 1, 0, 0, 0, 0, 0]))
     trainer = Scripted([], 1)
-    trainer.loss = lambda x, inference: Loss(x.loss.mean(), {"batch": x})
+    trainer.loss = lambda x, share: Loss(x.loss.mean(), {"batch": x})
     trainer.draw = lambda: later
     Aggressive(window=1)(trainer, first)  # pyright: ignore[reportArgumentType]
     assert trainer.inner == 2
@@ -126,8 +125,8 @@ class Direct(nn.Module):
 @pytest.mark.parametrize(("norm_over", "moved"), [(("inference", "generation"), 0.049998), (None, 0.5)])
 def test_joint_clipping_shortens_the_encoder_step_tenfold(norm_over: tuple[str, ...] | None, moved: float) -> None:
     model = Direct()  # T16
-    sgd = {name: Optimiser("sgd", 1.0) for name in model.players()}
-    trainer = Trainer(model, [torch.zeros(1, 1)], [torch.zeros(1, 1)], optimisers=sgd, clip=5.0)
+    sgd = {name: SGD(1.0) for name in model.players()}
+    trainer = Descent(model, [torch.zeros(1, 1)], optimisers=sgd, clip=5.0)
     before = model.inference.weight.item()
     total = 0.5 * model.inference.weight.sum() + 50 * model.generation.weight.sum()
     trainer.descend(Loss(total, {}), "inference", norm_over=norm_over)
@@ -161,7 +160,7 @@ def test_encoder_steps_alone_reach_the_exact_posterior() -> None:
     data *= math.sqrt(5) / data.square().mean().sqrt()
     model = uc.VAE(Line(), Known(), uc.StandardNormal(1))
     batches = list(data.split(256))
-    trainer = Trainer(model, batches, batches, optimisers={"inference": Optimiser("adam", 0.01)})
+    trainer = Descent(model, batches, optimisers={"inference": Adam(0.01)})
     with trainer.awake("inference"):
         for index in range(1500):
             trainer.descend(trainer.loss(batches[index % len(batches)]), "inference")
@@ -176,7 +175,7 @@ def test_encoder_steps_alone_reach_the_exact_posterior() -> None:
 def test_a_sleeping_player_gets_no_gradient_and_wakes_again() -> None:
     model = uc.VAE(Line(), Known(), uc.StandardNormal(1))
     batches = [torch.randn(8, 1)]
-    trainer = Trainer(model, batches, batches)
+    trainer = Descent(model, batches)
     with trainer.awake("inference"):
         trainer.loss(batches[0]).total.backward()
     assert model.decoder.weight.grad is None
@@ -233,8 +232,8 @@ def test_what_it_remembers_is_what_it_needs() -> None:
     assert not second.active
 
 
-class Recorded(Trainer):
-    """A trainer of a small text VAE that writes down what inner and outer steps are given."""
+class Recorded(Descent):
+    """A descent of a small text VAE that writes down what inner and outer steps are given."""
 
     def __init__(self, **options: Any) -> None:
         tokens = torch.randint(4, 12, (3, 4, 7))
@@ -242,18 +241,15 @@ class Recorded(Trainer):
         decoder = LSTMDecoder(12, 5, 6, 3, dropout_in=0.0, dropout_out=0.0)
         model = uc.VAE(uc.Posterior(LSTMEncoder(12, 5, 6, 6), uc.gaussian, (3, 3)), decoder, uc.StandardNormal(3))
         batches = [Text(batch) for batch in tokens]
-        super().__init__(model, batches, batches, procedure=Aggressive(budget=2, **options))
+        super().__init__(model, batches, inference=self._noted)
+        self.procedure = Aggressive(budget=2, **options)
         self.scored: list[int] = []
         self.stretched: list[float] = []
         self.norms: list[dict[str, float]] = []
         self.clips: list[float | None] = []
 
-    def loss(self, x: Any, inference: Any = None) -> Loss:
-        def noted(model: Any, objective: Any, x: Any) -> Any:
-            self.scored.append(int((x.target != 0).sum()))
-            return amortised(model, objective, x)
-
-        return super().loss(x, noted if inference is None else replace(inference, inference=noted))
+    def _noted(self, model: Any, x: Any, aim: Any) -> None:
+        self.scored.append(int((x.target != 0).sum()))
 
     def descend(self, *given: Any, stretch: Tensor | float = 1.0, **options: Any) -> dict[str, Tensor]:
         self.stretched.append(float(stretch))
@@ -279,8 +275,8 @@ def test_inner_steps_are_clipped_to_a_norm_of_their_own(clip: Any) -> None:
 
 def test_a_step_is_clipped_to_the_norm_that_it_is_given() -> None:
     model = Direct()
-    sgd = {name: Optimiser("sgd", 1.0) for name in model.players()}
-    trainer = Trainer(model, [torch.zeros(1, 1)], [torch.zeros(1, 1)], optimisers=sgd, clip=5.0)
+    sgd = {name: SGD(1.0) for name in model.players()}
+    trainer = Descent(model, [torch.zeros(1, 1)], optimisers=sgd, clip=5.0)
     before = model.generation.weight.item()
     trainer.descend(Loss(50 * model.generation.weight.sum(), {}), "generation", clip=0.25)
     assert before - model.generation.weight.item() == pytest.approx(0.25, abs=1e-5)
@@ -300,8 +296,8 @@ def test_the_ratio_of_the_last_outer_step_stands_in_for_a_gradient_that_is_not_c
 
 def test_a_stretched_norm_shortens_the_step_as_the_missing_gradient_would() -> None:
     model = Direct()
-    sgd = {name: Optimiser("sgd", 1.0) for name in model.players()}
-    trainer = Trainer(model, [torch.zeros(1, 1)], [torch.zeros(1, 1)], optimisers=sgd, clip=5.0)
+    sgd = {name: SGD(1.0) for name in model.players()}
+    trainer = Descent(model, [torch.zeros(1, 1)], optimisers=sgd, clip=5.0)
     before = model.inference.weight.item()
     ratio = math.hypot(0.5, 50) / 0.5
     norms = trainer.descend(Loss(0.5 * model.inference.weight.sum(), {}), "inference", stretch=ratio)
@@ -322,7 +318,7 @@ def test_the_ratio_is_taken_where_nothing_but_inner_steps_is_clipped() -> None:
     assert not torch.equal(before, weights(trainer, "generation"))
 
 
-def weights(trainer: Trainer, player: str) -> Tensor:
+def weights(trainer: Descent, player: str) -> Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in trainer.players[player].parameters])
 
 
@@ -332,7 +328,7 @@ def test_an_encoder_without_a_gradient_stays_where_it_is() -> None:
     def sums(player: str) -> Tensor:
         return torch.stack([parameter.sum() for parameter in trainer.players[player].parameters]).sum()
 
-    trainer.loss = lambda x, inference=None: Loss(sums("generation") + 0 * sums("inference"), {})
+    trainer.loss = lambda x, share=1.0: Loss(sums("generation") + 0 * sums("inference"), {})
     before = [parameter.clone() for parameter in trainer.players["inference"].parameters]
     for _ in range(2):
         trainer.procedure(trainer, trainer.batch(0))
@@ -363,6 +359,6 @@ def test_a_share_of_the_tokens_estimates_the_sum_over_all_without_bias() -> None
 def test_a_batch_that_cannot_be_thinned_says_so() -> None:
     model = uc.VAE(Line(), Known(), uc.StandardNormal(1))
     batches = [torch.randn(8, 1)]
-    trainer = Trainer(model, batches, batches, procedure=Aggressive(share=0.5))
+    trainer = Descent(model, batches)
     with pytest.raises(InputError, match=r"type `Tensor` cannot leave symbols out.*`share` 1.*`thinned"):
-        trainer.procedure(trainer, batches[0])
+        Aggressive(share=0.5)(trainer, batches[0])

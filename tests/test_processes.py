@@ -21,11 +21,11 @@ from test_trainer import Stochastic, data
 from uncollapse.data.text import Corpus, corpus_from_lines
 from uncollapse.metrics.rows import Rows
 from uncollapse.processes import ALONE, Processes
-from uncollapse.training import finite, state
+from uncollapse.training import state
 from uncollapse.training.checkpoints import Checkpoints
 from uncollapse.training.listeners import Moment
+from uncollapse.training.optimisers import SGD
 from uncollapse.training.plateau import Plateau
-from uncollapse.training.players import Optimiser
 from uncollapse.training.procedures import Aggressive, Joint, Procedure, UntilInformationDrops
 from uncollapse.training.trainer import Trainer
 
@@ -69,7 +69,7 @@ def trainer(processes: Processes, procedure: str, folder: Path | None = None, **
         words.batches("train", 5),  # of one length: batches of 5, and of 3 and 4 items
         words.batches("valid", 8),
         procedure=copy.deepcopy(PROCEDURES[procedure]),
-        optimisers={name: Optimiser("sgd", 0.5) for name in ("inference", "generation")},
+        optimisers={name: SGD(0.5) for name in ("inference", "generation")},
         plateau=Plateau(patience=1, not_before=0, limit=3),
         max_epochs=3,
         window=5,
@@ -287,11 +287,11 @@ def test_a_weight_that_one_process_alone_sees_to_be_bad_stops_all() -> None:
 def spoilt(processes: Processes) -> None:
     vae = uc.VAE(uc.Posterior(nn.Linear(4, 4), uc.gaussian, (2, 2)), Stochastic(2, 4), uc.StandardNormal(2))
     run = Trainer(vae, data(), data(), processes=processes, sharded=True)
-    run.step = 5
+    run.descent.standing.step = 5
     bias: Any = vae.encoder.net.bias
     if processes.rank == 1:
         bias.detach().to_local().fill_(float("nan"))
-    finite.check(run)
+    run.loop.watch.check()
 
 
 def test_a_parameter_that_nobody_used_has_no_gradient_and_adam_lets_it_rest() -> None:

@@ -28,6 +28,7 @@ from uncollapse.training import checkpoints, interruption
 from uncollapse.training.checkpoints import Checkpoints, newest_best, read
 from uncollapse.training.events import Event
 from uncollapse.training.listeners import JSONLines, Moment
+from uncollapse.training.play import Stage
 from uncollapse.training.procedures import Aggressive, Joint
 from uncollapse.training.trainer import Trainer
 
@@ -86,7 +87,7 @@ def test_what_was_told_before_a_kill_is_told_once(tmp_path: Path, kind: str, sec
     other = begun(tmp_path, window=7)
     one = trainer(tmp_path / "again", Joint(), JSONLines(tmp_path / "whole.jsonl"), window=7)
     one.fit()
-    other.checkpoint_seconds = seconds
+    other.loop.checkpoint_seconds = seconds
     other.fit()
     assert_same(tmp_path, one, other)
 
@@ -100,7 +101,7 @@ class Drawing(list[Tensor]):
 
 @pytest.mark.parametrize("step", [12, 13])
 def test_what_events_and_data_draw_does_not_depend_on_kills(tmp_path: Path, step: int) -> None:
-    def draw(run: Trainer) -> None:
+    def draw(run: Stage) -> None:
         with torch.no_grad():
             for parameter in run.model.parameters():
                 parameter.add_(0.1 * torch.randn_like(parameter))
@@ -108,7 +109,7 @@ def test_what_events_and_data_draw_does_not_depend_on_kills(tmp_path: Path, step
     def made(*listeners: Any, folder: Path | None = None) -> Trainer:
         events = [Event("epoch", 1, draw), Event("validation", 1, draw), Event("step", 14, draw)]
         run = trainer(folder, Joint(), *listeners, events=events)
-        run.train, run.valid = Drawing(data()), Drawing(data()[:3])
+        run.descent.train, run.validation.batches = Drawing(data()), Drawing(data()[:3])
         return run
 
     one = made()
@@ -196,8 +197,8 @@ def test_an_interruption_waits_for_a_checkpoint_and_nothing_is_lost(
 def test_an_interruption_within_an_inner_loop_keeps_the_whole_step(tmp_path: Path) -> None:
     one = whole(tmp_path, Aggressive(budget=4))
     cut = begun(tmp_path, procedure=Aggressive(budget=4), checkpoint_seconds=1e9)
-    draw, draws = cut.draw, iter(range(1000))
-    cut.draw = lambda: (send(signal.SIGINT)() if next(draws) == 29 else None, draw())[1]
+    draw, draws = cut.descent.draw, iter(range(1000))
+    cut.descent.draw = lambda: (send(signal.SIGINT)() if next(draws) == 29 else None, draw())[1]
     with interruptible(), pytest.raises(KeyboardInterrupt, match="stopped at step 8"):
         cut.fit()
     other = begun(tmp_path, procedure=Aggressive(budget=4))

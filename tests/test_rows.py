@@ -18,7 +18,8 @@ from uncollapse.bound import Bound
 from uncollapse.data.batches import Batched, in_order
 from uncollapse.distributions import operations
 from uncollapse.errors import InputError
-from uncollapse.metrics.rows import Rows, collect, draw
+from uncollapse.metrics.draws import draw
+from uncollapse.metrics.rows import Rows, collect
 from uncollapse.model import VAE
 from uncollapse.posteriors import gaussian
 from uncollapse.priors import StandardNormal

@@ -16,8 +16,9 @@ import uncollapse as uc
 from uncollapse.training.checkpoints import Checkpoints, read
 from uncollapse.training.events import Event
 from uncollapse.training.listeners import JSONLines, Moment
+from uncollapse.training.optimisers import OPTIMISERS, SGD, Adam
 from uncollapse.training.plateau import Plateau
-from uncollapse.training.players import Optimiser
+from uncollapse.training.play import Stage
 from uncollapse.training.procedures import Aggressive, Joint
 from uncollapse.training.trainer import Trainer
 
@@ -55,7 +56,7 @@ def kill_at(step: int) -> Any:
 
 def trainer(folder: Path | None, procedure: Any, *listeners: Any, kind: Any = "adam", **settings: Any) -> Trainer:
     given = {
-        "optimisers": {name: Optimiser(kind, 0.01) for name in ("inference", "generation")},
+        "optimisers": {name: OPTIMISERS[kind](0.01) for name in ("inference", "generation")},
         "dials": {"objective.weights.rate": uc.Linear(0.1, 1.0, 40)},
         "plateau": Plateau(patience=1, not_before=1, limit=3),
         "checkpoint_seconds": 0.0,
@@ -96,7 +97,7 @@ def test_a_killed_run_started_again_ends_as_the_run_that_was_not(tmp_path: Path,
 @pytest.mark.parametrize(("when", "at"), [("step", 14), ("epoch", 1), ("validation", 1)])
 @pytest.mark.parametrize("step", [11, 12, 13, 14, 15])
 def test_an_event_happens_once_however_a_run_is_stopped(tmp_path: Path, when: Any, at: int, step: int) -> None:
-    def double(run: Trainer) -> None:
+    def double(run: Stage) -> None:
         with torch.no_grad():
             for parameter in run.model.parameters():
                 parameter.mul_(2)
@@ -113,15 +114,15 @@ def test_an_event_happens_once_however_a_run_is_stopped(tmp_path: Path, when: An
     assert not torch.equal(weights(whole), weights(without))
 
 
-def _weigh(run: Trainer) -> None:
+def _weigh(run: Stage) -> None:
     run.objective.weights["distortion"] = torch.tensor(0.2)  # pyright: ignore[reportArgumentType]
 
 
-def _clip(run: Trainer) -> None:
+def _clip(run: Stage) -> None:
     run.clip = np.float32(0.01)  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def _slow_down(run: Trainer) -> None:
+def _slow_down(run: Stage) -> None:
     for player in run.players.values():
         for group in player.steps.param_groups:  # pyright: ignore[reportOptionalMemberAccess]
             group["lr"] = 1e-5
@@ -166,9 +167,9 @@ def test_training_leaves_the_global_random_state_alone() -> None:
 def test_the_model_ends_with_the_weights_of_the_best_validation_bound(tmp_path: Path) -> None:
     run = trainer(tmp_path, Joint())
     run.fit()
-    assert uc.evaluate(run.model, run.valid, samples=0, bound_samples=1, seed=0).neg_elbo.value == pytest.approx(
-        run.validate().neg_elbo.value, abs=0.3
-    )
+    assert uc.evaluate(
+        run.model, run.validation.batches, samples=0, bound_samples=1, seed=0
+    ).neg_elbo.value == pytest.approx(run.validate().neg_elbo.value, abs=0.3)
     assert run.validate().neg_elbo.value == run.best
 
 
@@ -182,21 +183,21 @@ def test_selection_ignores_the_weight_of_the_rate(tmp_path: Path) -> None:
 
 def test_a_decay_brings_the_best_weights_and_a_fresh_optimiser_back() -> None:
     run = trainer(None, Joint())
-    run.plateau = Plateau(patience=2, not_before=0, limit=9)
+    run.loop.plateau = Plateau(patience=2, not_before=0, limit=9)
     for player in run.players.values():  # so fast that validation gets worse
-        player.optimiser = Optimiser("adam", 0.3)
+        player.optimiser = Adam(0.3)
         player.renew(1.0)
     seen: list[tuple[Tensor, float, float]] = []
 
-    def after_validation(run: Trainer) -> None:
-        best = run.checkpoints.best()
+    def after_validation(stage: Stage) -> None:
+        best = run.loop.checkpoints.best()
         assert best is not None
-        gap = max(float((best.tensors[name] - value).abs().max()) for name, value in run.model.state_dict().items())
-        memory = sum(len(player.memory()) for player in run.players.values())
-        seen.append((torch.tensor(gap), memory, run.scale))
+        gap = max(float((best.tensors[name] - value).abs().max()) for name, value in stage.model.state_dict().items())
+        memory = sum(len(player.memory()) for player in stage.players.values())
+        seen.append((torch.tensor(gap), memory, run.loop.scale))
 
-    run.events = tuple(Event("validation", epoch, after_validation) for epoch in range(1, 13))
-    run.max_epochs = 12
+    run.loop.events = tuple(Event("validation", epoch, after_validation) for epoch in range(1, 13))
+    run.loop.max_epochs = 12
     run.fit()
     decays = [after for before, after in zip([(0, 0, 1.0), *seen], seen, strict=False) if after[2] < before[2]]
     assert decays
@@ -211,7 +212,7 @@ def test_windows_are_means_over_their_own_steps() -> None:
         if moment.kind == "window":
             values.append((moment.step, moment.values["loss"]))
 
-    still = {name: Optimiser("sgd", 1e-30) for name in ("inference", "generation")}
+    still = {name: SGD(1e-30) for name in ("inference", "generation")}
     batches = [data()[0]] * 7
     Trainer(small(), batches, batches, optimisers=still, max_epochs=2, window=5, listeners=[listen]).fit()
     assert [step for step, _ in values] == [5, 7, 10, 14]
@@ -230,7 +231,7 @@ def test_a_bad_state_never_replaces_a_good_checkpoint(tmp_path: Path) -> None:
 
 def test_an_optimiser_for_nobody_is_refused() -> None:
     with pytest.raises(uc.InputError, match="unknown player `encoder`"):
-        Trainer(small(), data(), data(), optimisers={"encoder": Optimiser()})
+        Trainer(small(), data(), data(), optimisers={"encoder": Adam()})
 
 
 def test_a_parameter_of_two_players_is_refused() -> None:
@@ -265,10 +266,10 @@ def test_what_is_told_of_an_epoch_is_told_before_its_decay_goes_back_to_the_best
 
     run = trainer(None, Joint(), look, plateau=Plateau(patience=1, not_before=0, limit=9), max_epochs=8, kind="sgd")
     for player in run.players.values():
-        player.optimiser = Optimiser("sgd", 0.3)
+        player.optimiser = SGD(0.3)
         player.renew(1.0)
     run.fit()
-    assert run.scale < 1  # It decayed.
+    assert run.loop.scale < 1  # It decayed.
     assert all(said == now for said, now in found)
 
 

@@ -86,6 +86,12 @@ def checked(found: Any, x: Batch, samples: int | None = None) -> Bound:
         _check_shape(name, getattr(found, name), (drawn, size(x)))
     groups = found.kl.shape[-1] if isinstance(found.kl, Tensor) and found.kl.ndim else 1
     _check_shape("kl", found.kl, (size(x), groups))
+    for name, value in found.extras.items():
+        if not isinstance(value, Tensor) or value.shape[:1] != (size(x),):
+            has = f"the shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"type `{type(value).__name__}`"
+            raise InputError(
+                f"the model's extra `{name}` has {has}: give a tensor of quantities by item, ({size(x)}, ...)."
+            )
     return found
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from torch import Tensor
+
 from uncollapse.errors import InputError
 from uncollapse.quantities import Duration, Weight, steps
 
@@ -50,21 +52,33 @@ class Linear:
         return replace(self, over=steps(self.over, steps_per_epoch))
 
 
+#: Where the path of a dial may begin.
+ROOTS = ("objective", "model", "optimisers")
+
+
 def turn(root: Any, path: str, value: float) -> None:
     """Sets the number at a dotted path, such as "objective.weights.rate", on an object.
+
+    A number is a plain one, or a floating tensor of no dimension that nobody trains.
 
     Raises:
         InputError: where the path leads to no number, or to one of the trainer's own.
     """
     *way, last = path.split(".")
-    if way[:1] not in (["objective"], ["model"]):
-        raise InputError(f"the dial `{path}` is out of reach: a dial turns a number of `objective` or of `model`.")
+    if not way or way[0] not in ROOTS:
+        raise InputError(
+            f"the dial `{path}` is out of reach: a dial turns a number of `objective`, of `model`, or the "
+            "`learning_rate` of one of `optimisers`."
+        )
     here = root
     for name in way:
         here = _at(here, name, path)
-    if isinstance(_at(here, last, path), bool) or not isinstance(_at(here, last, path), int | float):
-        raise InputError(f"the dial `{path}` leads to no number, but to {type(_at(here, last, path)).__name__}.")
-    if isinstance(here, dict):
+    there = _at(here, last, path)
+    if isinstance(there, Tensor) and there.ndim == 0 and there.is_floating_point() and not there.requires_grad:
+        there.fill_(value)
+    elif isinstance(there, bool) or not isinstance(there, int | float):
+        raise InputError(f"the dial `{path}` leads to no number, but to {type(there).__name__}.")
+    elif isinstance(here, dict):
         here[last] = value
     else:
         setattr(here, last, value)

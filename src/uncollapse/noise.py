@@ -1,4 +1,4 @@
-"""Noise for a share of a batch: what one process with the whole batch would have drawn for those items."""
+"""Noise for a share of a batch, as one process with the whole batch would have drawn it, and noise by item."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
+
+from uncollapse.randomness import reseed
 
 #: In the names of operations that compute, and of which torch says that they may draw too.
 _FUSED = ("attention", "_rnn", "lstm", "_sdp_")
@@ -34,23 +36,14 @@ class WholeBatchNoise(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if torch.Tag.nondeterministic_seeded not in func.tags or any(part in func.name() for part in _FUSED):
-            return func(*args, **kwargs)
-        dim = next((d for value in args if (d := self._dim(value)) is not None), None)
+        dim = _place(args, self.count) if _draws(func) else None
         if dim is None:
             return func(*args, **kwargs)
         drawn = func(*(self._widened(value) for value in args), **{k: self._widened(v) for k, v in kwargs.items()})
-        kept = tree_map(lambda whole: whole.narrow(dim, self.first, self.count), drawn)
-        writes = func._schema.arguments[0].alias_info
-        return args[0].copy_(kept) if writes is not None and writes.is_write else kept
-
-    def _dim(self, value: Any) -> int | None:
-        """Where the items are in a tensor or a size."""
-        sizes = value.shape if isinstance(value, Tensor) else value
-        return sizes.index(self.count) if isinstance(sizes, list | tuple) and self.count in sizes else None
+        return _given(func, args, tree_map(lambda whole: whole.narrow(dim, self.first, self.count), drawn))
 
     def _widened(self, value: Any) -> Any:
-        dim = self._dim(value)
+        dim = _dim(value, self.count)
         if dim is None:
             return value
         sizes = list(value.shape if isinstance(value, Tensor) else value)
@@ -63,3 +56,66 @@ class WholeBatchNoise(TorchDispatchMode):
         # What a law's other items have here is anything that is allowed: copies of those that are present.
         places = (torch.arange(self.total, device=value.device) - self.first).clamp(0, self.count - 1)
         return wide.copy_(value.index_select(dim, places))
+
+
+class NoiseByItem(TorchDispatchMode):
+    """Within it, random numbers for an item are a function of the seed, its id and the number of the draw.
+
+    The items are taken to be the first dimension that is as long as there are items; what has none such is the same
+    for all of them. It overwrites the state of torch's generators: keep that outside.
+
+    Arguments:
+        seed: Decides the noise.
+        items: The ids of the batch's items.
+    """
+
+    def __init__(self, seed: int, items: Sequence[int]) -> None:
+        super().__init__()
+        self.seed, self.items, self.number = seed, items, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if not _draws(func):
+            return func(*args, **kwargs)
+        self.number += 1
+        device = next((value.device for value in args if isinstance(value, Tensor)), kwargs.get("device") or "cpu")
+        dim = _place(args, len(self.items))
+        if dim is None:
+            reseed(self.seed, "all items", self.number, device=device)
+            return func(*args, **kwargs)
+        drawn = []
+        for place, item in enumerate(self.items):
+            reseed(self.seed, "item", item, self.number, device=device)
+            named = {name: self._of_one(value, place) for name, value in kwargs.items()}
+            drawn.append(func(*(self._of_one(value, place) for value in args), **named))
+        return _given(func, args, tree_map(lambda *each: torch.cat(each, dim), *drawn))
+
+    def _of_one(self, value: Any, place: int) -> Any:
+        dim = _dim(value, len(self.items))
+        if dim is None:
+            return value
+        if isinstance(value, Tensor):
+            return value.narrow(dim, place, 1).clone()
+        return [*value[:dim], 1, *value[dim + 1 :]]
+
+
+def _draws(func: Any) -> bool:
+    seeded = torch.Tag.nondeterministic_seeded in func.tags
+    return seeded and not any(part in func.name() for part in _FUSED)
+
+
+def _dim(value: Any, count: int) -> int | None:
+    """Where the items are in a tensor or a size."""
+    sizes = value.shape if isinstance(value, Tensor) else value
+    return sizes.index(count) if isinstance(sizes, list | tuple) and count in sizes else None
+
+
+def _place(values: Sequence[Any], count: int) -> int | None:
+    """Where the items are in the first that has them."""
+    return next((d for value in values if (d := _dim(value, count)) is not None), None)
+
+
+def _given(func: Any, args: Sequence[Any], drawn: Any) -> Any:
+    """What an operation answers that has drawn so, in place or not."""
+    writes = func._schema.arguments[0].alias_info
+    return args[0].copy_(drawn) if writes is not None and writes.is_write else drawn

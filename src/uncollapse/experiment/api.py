@@ -114,7 +114,7 @@ def fit(
             processes.first(lambda: held.enter_context(run.locked(folder)))
             processes.first(lambda: run.open_folder(folder, spec.model_dump(mode="json"), named, mark, asked))
         trainer.fit()
-    return Trained(model)
+    return Trained(model, inference=build.inference(spec.training))
 
 
 def _spec(remedies: Sequence[str], settings: Mapping[str, Any], seed: int) -> Spec:
@@ -184,7 +184,7 @@ def load(path: str | Path, model: nn.Module | None = None) -> Trained:
         model.load_state_dict(best.tensors)
     except RuntimeError as error:
         raise InputError(f"the weights of `{path}` do not fit the model: {' '.join(str(error).split())}") from None
-    return Trained(model.eval(), interface)
+    return Trained(model.eval(), interface, build.inference(spec.training))
 
 
 def _interface(path: Path, kind: type[Kind]) -> Interface:

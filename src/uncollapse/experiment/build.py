@@ -9,18 +9,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from uncollapse import dials
 from uncollapse.bound import Source, checked, move, size
 from uncollapse.data.kinds import Data, Kind
 from uncollapse.data.reading import Tell
 from uncollapse.errors import InputError
 from uncollapse.experiment import spec as said
 from uncollapse.experiment.parts import asked, make
+from uncollapse.inference import Inference
 from uncollapse.metrics.subject import evaluating, home
 from uncollapse.objective import Objective
 from uncollapse.randomness import seeded
 from uncollapse.terms.rates import distortion, rate
-from uncollapse.training.players import Optimiser
 from uncollapse.training.trainer import Trainer
 
 #: What parts may ask for of which only the model itself can tell.
@@ -112,28 +111,22 @@ def trainer(
     """
     _check_items(training, valid)
     facts = _facts(training, model, train)
-    schedules = {path: make(dial, facts) for path, dial in training.dials.items()}
-    terms = {"distortion": distortion, "rate": rate} | {
-        name: make(term, facts) for name, term in training.objective.terms.items()
-    }
-    built = Trainer(
+    terms = {name: make(term, facts) for name, term in training.objective.terms.items()}
+    return Trainer(
         model,
         train,
         valid,
-        objective=Objective(terms, training.objective.weights),
+        objective=Objective({"distortion": distortion, "rate": rate} | terms, training.objective.weights),
         procedure=make(training.procedure, facts),
-        optimisers={name: _optimiser(optimiser) for name, optimiser in training.optimisers.items()},
-        dials=schedules,
+        inference=inference(training),
+        optimisers={name: make(optimiser, facts) for name, optimiser in training.optimisers.items()},
+        dials={path: make(dial, facts) for path, dial in training.dials.items()},
         clip=training.clip,
         max_epochs=training.max_epochs,
         plateau=training.plateau and make(training.plateau, facts),
         seed=seed,
         **rest,
     )
-    # Turned once already, to the value of the first step, so that a wrong path stops a run before it starts.
-    for path, schedule in schedules.items():
-        dials.turn(built, path, schedule(0))
-    return built
 
 
 def _facts(training: said.Training, model: nn.Module, train: Source) -> dict[str, Any]:
@@ -156,5 +149,6 @@ def _check_items(training: said.Training, valid: Source) -> None:
         )
 
 
-def _optimiser(optimiser: said.Optimiser) -> Optimiser:
-    return Optimiser(optimiser.kind, optimiser.learning_rate * optimiser.factor)
+def inference(training: said.Training) -> Inference:
+    """How q is found, in training and wherever the model is used."""
+    return make(training.inference, {})

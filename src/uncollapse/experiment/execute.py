@@ -60,7 +60,7 @@ def train(
     model = build.model(spec, data.facts)
     valid = data.batches("valid")
     processes, named = hardware.processes, identity(spec, data.fingerprint)
-    probe = Probe(out / "probe", model, subset(valid, ITEMS), processes)
+    probe = Probe(out / "probe", model, subset(valid, ITEMS), processes, build.inference(spec.training))
     heard = [run.SameFolder(out), probe, JSONLines(out / run.METRICS), *listeners] if processes.leads else [probe]
     trainer = build.trainer(
         spec.training,
@@ -128,7 +128,8 @@ def judge(
         raise InputError(f"the data of the run `{path}` is not what it was trained on: its files have changed.")
     chosen = subset(data.batches(split), items)
     model = trained.model.to(hardware.device)
-    figures = evaluate(model, chosen, samples=samples, seed=seed, processes=hardware.processes)
+    how = {"seed": seed, "processes": hardware.processes, "inference": trained.inference}
+    figures = evaluate(model, chosen, samples=samples, **how)
     unfinished = [] if stands is None else [f"the training is not finished: {stands} The same command goes on with it."]
     figures = replace(figures, warnings=(*unfinished, *figures.warnings, *remarks.on_items(data, split)))
     report = {

@@ -16,7 +16,7 @@ from typing import Any, get_args
 
 from pydantic.errors import PydanticUserError
 
-from uncollapse import dials, posteriors, priors
+from uncollapse import dials, inference, posteriors, priors
 from uncollapse.data.kinds import KINDS, kind
 from uncollapse.errors import InputError
 from uncollapse.experiment import models
@@ -25,6 +25,7 @@ from uncollapse.nets import lstm, mlp
 from uncollapse.quantities import Said, Slot
 from uncollapse.terms import rates
 from uncollapse.training import procedures
+from uncollapse.training.optimisers import OPTIMISERS
 
 Table = Mapping[str, Callable[..., Any]]
 
@@ -49,7 +50,9 @@ SLOTS: dict[str, Table] = {
     "priors": {"standard-normal": priors.StandardNormal},
     "terms": {"distortion": Itself(rates.distortion), "rate": Itself(rates.rate)},
     "schedules": {"linear": dials.Linear, "constant": dials.Constant},
+    "inferences": {"amortised": Itself(inference.amortised)},
     "procedures": {"joint": procedures.Joint, "aggressive": procedures.Aggressive},
+    "optimisers": OPTIMISERS,
 }
 
 

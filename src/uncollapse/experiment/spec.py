@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, ValidationError
 
@@ -25,7 +25,9 @@ if not TYPE_CHECKING:
     PlateauSection = section(Plateau)
 
 Data = Annotated[Any, Choice(Slot("data"))]
+Inference = Annotated[Any, Choice(Slot("inferences"))]
 Model = Annotated[Any, Choice(Slot("models", "vae"))]
+Optimiser = Annotated[Any, Choice(Slot("optimisers", "adam"))]
 Procedure = Annotated[Any, Choice(Slot("procedures"))]
 Schedule = Annotated[Any, Choice(Slot("schedules"))]
 Term = Annotated[Any, Choice(Slot("terms"))]
@@ -43,26 +45,13 @@ class Objective(Section):
     weights: dict[str, Weight] = Field(default_factory=dict)
 
 
-class Optimiser(Section):
-    """A player's optimiser; see `training.players.Optimiser`.
-
-    Arguments:
-        kind: "adam" or "sgd".
-        learning_rate: The step size.
-        factor: What the learning rate is multiplied by, so that a remedy can raise any recipe's.
-    """
-
-    kind: Literal["adam", "sgd"] = "adam"
-    learning_rate: Positive = 1e-3
-    factor: Positive = 1.0
-
-
 class Training(Section):
     """All that does not depend on the model, so that it serves people's own networks too.
 
     Arguments:
         objective: What is descended.
         dials: Schedules by the path of the number they move, such as "objective.weights.rate".
+        inference: How q is found, also wherever the trained model is used.
         procedure: Who descends when.
         optimisers: By player, such as "inference" and "generation"; Adam at 1e-3 for those not named.
         clip: The largest gradient norm; null for no clipping.
@@ -72,6 +61,7 @@ class Training(Section):
 
     objective: Objective = Objective()
     dials: dict[str, Schedule] = Field(default_factory=dict)
+    inference: Inference = Choice(Slot("inferences")).validated({"kind": "amortised"})
     procedure: Procedure = Choice(Slot("procedures")).validated({"kind": "joint"})
     optimisers: dict[str, Optimiser] = Field(default_factory=dict)
     clip: Positive | None = 5.0

@@ -17,6 +17,8 @@ from uncollapse.data.kinds import ITEMS, How, Interface
 from uncollapse.data.tensors import Tensors
 from uncollapse.distributions import operations
 from uncollapse.errors import InputError
+from uncollapse.inference import Inference, amortised
+from uncollapse.metrics.rows import infer
 from uncollapse.metrics.subject import evaluating
 from uncollapse.randomness import seeded
 
@@ -35,6 +37,8 @@ class Trained:
 
     model: nn.Module
     interface: Interface = field(default_factory=Tensors)
+    inference: Inference = amortised
+    """How q is found, as in its training."""
 
     def encode(self, items: Any, sample: bool = False, seed: int = 0, batch_size: int = ITEMS) -> Tensor:
         """The posterior's mean of each item with shape (N, D), or a draw from it with shape (N, ...).
@@ -51,7 +55,9 @@ class Trained:
             InputError: for items that cannot be used, and a model that has no law to encode with.
         """
         with self._still(seed):
-            ids, laws = zip(*((ids, self.model(x).q) for ids, x in self._batches(items, batch_size)), strict=True)
+            each = self._batches(items, batch_size)
+            found = [(ids, infer(self.model, self.inference, x, ids.tolist(), seed)) for ids, x in each]
+            ids, laws = zip(*found, strict=True)
             if laws[0] is None:
                 raise InputError("this model's posterior depends on the path: it has no law to encode with.")
             law = operations.take(operations.cat(laws), torch.cat(ids).argsort(stable=True))

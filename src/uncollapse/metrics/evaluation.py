@@ -11,6 +11,7 @@ from torch import Tensor
 from uncollapse.bound import Bound
 from uncollapse.documents import finite
 from uncollapse.errors import InputError
+from uncollapse.inference import Inference, amortised
 from uncollapse.metrics import information, likelihood, units
 from uncollapse.metrics.estimate import Answer, Estimate, Unavailable
 from uncollapse.metrics.rows import Rows, collect
@@ -85,6 +86,7 @@ def evaluate(
     chunk: int | None = None,
     batch_size: int = 256,
     processes: Processes = ALONE,
+    inference: Inference = amortised,
 ) -> Evaluation:
     """Measures a model on data, with the plain bound whatever it was trained with.
 
@@ -99,13 +101,14 @@ def evaluate(
         chunk: How many samples go through the decoder at a time; changes no figure.
         batch_size: The items of a batch, where `data` is not batches already; changes `mi_published` alone.
         processes: Those that evaluate together, and all get the same figures.
+        inference: How q is found, on each item's plain bound.
 
     Raises:
         InputError: for a model, data or numbers that cannot be used.
     """
     if mi_passes < 1:
         raise InputError(f"cannot evaluate with mi_passes={mi_passes}: give at least 1 draw an item.")
-    rows = collect(model, data, samples, bound_samples, seed, chunk, batch_size, processes)
+    rows = collect(model, data, samples, bound_samples, seed, chunk, batch_size, processes, inference)
     # By one of them, as what they decide by these figures must be the same to the last bit.
     return processes.first(lambda: _figures(rows, samples, mi_passes, seed))
 

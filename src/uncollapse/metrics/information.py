@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from uncollapse.distributions import operations
+from uncollapse.metrics.draws import draw
 from uncollapse.metrics.estimate import Answer, Estimate, Unavailable, mean
 from uncollapse.metrics.likelihood import NATS
-from uncollapse.metrics.rows import draw
 from uncollapse.randomness import generator
 
 #: How many pairs are compared at a time: few enough for a processor's cache, enough to be worth a call.

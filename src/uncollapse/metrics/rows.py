@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,17 +13,19 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.distributions import Distribution, Independent, Normal
+from torch.distributions import Distribution
 
 from uncollapse import files
 from uncollapse.bound import Batch, Bound, checked, move, size, symbols
 from uncollapse.data.batches import numbered, source
-from uncollapse.distributions import operations
+from uncollapse.distributions import families, operations
 from uncollapse.errors import InputError
-from uncollapse.metrics.subject import evaluating, home, networks, refuse_other_signatures
+from uncollapse.inference import Inference, amortised, plain
+from uncollapse.metrics.draws import draw
+from uncollapse.metrics.subject import AS_IT_IS, evaluating, home, networks, refining, refuse_other_signatures
 from uncollapse.model import posterior
 from uncollapse.processes import ALONE, Processes
-from uncollapse.randomness import generator, seeded
+from uncollapse.randomness import seeded
 
 #: How many copies of an item, over all items of a batch, a decoder sees at a time.
 SEQUENCES = 512
@@ -32,13 +33,6 @@ SEQUENCES = 512
 #: How many batches' rows are joined into one.
 JOINED = 256
 
-#: Laws other than Gaussians are drawn in blocks of this many draws, so that fewer are a prefix of more.
-BLOCK = 16
-
-AS_IT_IS = (
-    "the model is a plain function, run in the mode its networks are in: dropout may be on. Pass the nn.Module, or "
-    "put its networks in evaluation mode (`.eval()`) yourself."
-)
 OWN_NOISE = (
     "the model does not draw z from the `q` that it is given: its noise is its own, so the batching matters. Draw z "
     "from `q` where it is not None."
@@ -75,6 +69,8 @@ class Rows:
     seed: int
     warnings: tuple[str, ...] = ()
     """What the reader of the figures should know of how the model was run."""
+    extras: dict[str, Tensor] = field(default_factory=dict)
+    """What the model offers beside, each (N, ...), the mean over the bound's draws."""
 
     @property
     def rate(self) -> Tensor:
@@ -99,8 +95,9 @@ class Rows:
         tensors = {name: getattr(self, name) for name in TENSORS if getattr(self, name) is not None}
         header: dict[str, Any] = {k: getattr(self, k) for k in SETTINGS}
         if self.law is not None:
-            header["law"] = _family(self.law)
+            header["law"] = families.family(self.law)
             tensors |= {f"law.{name}": value for name, value in operations.parameters(self.law).items()}
+        tensors |= {f"extras.{name}": value for name, value in self.extras.items()}
         files.write_tensors(path, tensors, {"rows": json.dumps(header)})
 
     @classmethod
@@ -111,12 +108,12 @@ class Rows:
             InputError: where the file is missing or damaged, or holds no rows.
         """
         tensors, metadata = files.read_tensors(path)
-        values = {k.removeprefix("law."): v for k, v in tensors.items() if k.startswith("law.")}
+        law, extras = (_under(tensors, prefix) for prefix in ("law.", "extras."))
         try:
             header = json.loads(metadata["rows"])
-            law = _restore(header.pop("law", None), values)
+            law = families.restored(header.pop("law", None), law)
             header["warnings"] = tuple(header.get("warnings", ()))
-            return cls(**{name: tensors.get(name) for name in TENSORS}, law=law, **header)
+            return cls(**{name: tensors.get(name) for name in TENSORS}, law=law, extras=extras, **header)
         except (KeyError, ValueError, TypeError, AttributeError, ImportError, RecursionError) as error:
             raise InputError(f"`{path}` holds no rows of an evaluation, or is damaged: {error}.") from error
 
@@ -130,6 +127,7 @@ def collect(
     chunk: int | None = None,
     batch_size: int = 256,
     processes: Processes = ALONE,
+    inference: Inference = amortised,
 ) -> Rows:
     """Streams batches through a model, without gradient and in evaluation mode, into rows.
 
@@ -148,6 +146,7 @@ def collect(
         chunk: How many samples go through the decoder at a time; as many as make 512 items, if not given.
         batch_size: The items of a batch, where `data` is not batches already.
         processes: Those that measure together, each some of the batches; all of them get all rows.
+        inference: How q is found, on each item's plain bound.
 
     Raises:
         InputError: for a model or data that cannot be used, `bound_samples` or `chunk` below 1, or `samples`
@@ -159,7 +158,8 @@ def collect(
             "of at least 0 (0: no importance weights), and the others of at least 1."
         )
     refuse_other_signatures(model)
-    plan = _Plan(model, samples, bound_samples, seed, chunk, [] if networks(model) is not None else [AS_IT_IS])
+    said = [] if networks(model) is not None else [AS_IT_IS]
+    plan = _Plan(model, inference, samples, bound_samples, seed, chunk, said)
     with torch.no_grad(), evaluating(model):
         each = enumerate(numbered(source(data, batch_size)))
         mine = (_measure(plan, i, items, x) for i, (items, x) in each if processes.mine(i))
@@ -167,35 +167,9 @@ def collect(
     return _sorted(plan, _join(plan, parts))
 
 
-def draw(law: Any, seed: int, purpose: str, items: Sequence[int], count: int) -> Tensor:
-    """Draws z ~ q with shape (count, B, ...), each a function of (seed, purpose, item, number of the draw).
-
-    Arguments:
-        law: The posteriors, batch shape (B,).
-        seed: Decides the noise.
-        purpose: Names the stream, so that one figure's draws are not another's.
-        items: The id of each of the B items.
-        count: How many draws an item.
-    """
-    if isinstance(law, Independent) and isinstance(law.base_dist, Normal):
-        loc, scale = law.base_dist.loc, law.base_dist.scale
-        shape = (count, *loc.shape[1:])
-        noise = torch.empty(count, len(items), *loc.shape[1:])  # One tensor: a million small ones are 600 MB.
-        for i, item in enumerate(items):
-            noise[:, i] = _normal(generator(seed, purpose, item), shape)
-        return loc + scale * noise.to(loc)
-    host = operations.rebuild(law, {k: v.cpu() for k, v in operations.parameters(law).items()})
-    draws = []
-    for i, item in enumerate(items):
-        one = operations.take(host, slice(i, i + 1))
-        with seeded(seed, purpose, item):
-            blocks = [one.sample(torch.Size((BLOCK,))) for _ in range(-(-count // BLOCK))]
-        draws.append(torch.cat(blocks)[:count])
-    return torch.cat(draws, 1).to(next(iter(operations.parameters(law).values())).device)
-
-
 class _Plan(NamedTuple):
     model: Callable[..., Bound]
+    inference: Inference
     samples: int
     bound_samples: int
     seed: int
@@ -207,28 +181,55 @@ class _Plan(NamedTuple):
 def _measure(plan: _Plan, index: int, items: Tensor, x: Batch) -> Rows:
     if (device := home(plan.model)) is not None:
         x = move(x, device)
-    # A scope of its own, as the model draws a z that nobody uses: evaluation leaves training's noise alone.
-    with seeded(plan.seed, "encode", index, device=_device(x)):
-        q = posterior(plan.model, x)
-    bound = [
-        (len(b.log_likelihood), b.distortion.cpu().double(), b.kl.cpu().double())
-        for b in _passes(plan, index, items, x, q, "bound", plan.bound_samples)
-    ]
-    draws = sum(n for n, _, _ in bound)
+    q = _posterior(plan, index, items, x)
+    bound = [_figures(b) for b in _passes(plan, index, items, x, q, "bound", plan.bound_samples)]
     weights = [b.log_weights.cpu().double() for b in _passes(plan, index, items, x, q, "weights", plan.samples)]
     log_evidence, effective = _summary(torch.cat(weights), plan.samples) if weights else (None, None)
     counts = symbols(x)
     return Rows(
         items=items,
         batch=torch.full((len(items),), index),
-        distortion=torch.stack([n / draws * distortion for n, distortion, _ in bound]).sum(0),
-        kl=torch.stack([n / draws * kl for n, _, kl in bound]).sum(0),
+        **_means([(n, figures) for n, figures, _ in bound]),
+        extras=_means([(n, extras) for n, _, extras in bound]),
         log_evidence=log_evidence,
         effective=effective,
         symbols=None if counts is None else counts.cpu().double(),
         law=None if q is None else _on_host(q),
         **_settings(plan),
     )
+
+
+def _posterior(plan: _Plan, index: int, items: Tensor, x: Batch) -> Distribution | None:
+    # A scope of its own, as the model draws a z that nobody uses: evaluation leaves training's noise alone.
+    with seeded(plan.seed, "encode", index, device=_device(x)):
+        return infer(plan.model, plan.inference, x, items.tolist(), plan.seed)
+
+
+def infer(model: Any, inference: Inference, x: Batch, items: Sequence[int], seed: int) -> Distribution | None:
+    """The posteriors of a batch as an inference finds them on each item's plain bound, for a model that is not trained.
+
+    Arguments:
+        model: The model.
+        inference: How q is found.
+        x: The batch.
+        items: The ids of its items, which decide their noise with the seed.
+        seed: Decides the noise.
+    """
+    with refining(model, seed, items):
+        q = inference(model, x, plain)
+    return posterior(model, x) if q is None else q
+
+
+def _figures(bound: Bound) -> tuple[int, dict[str, Tensor], dict[str, Tensor]]:
+    """What is kept of a pass, on the host: how many draws, and means over them."""
+    figures = {"distortion": bound.distortion.cpu().double(), "kl": bound.kl.cpu().double()}
+    return len(bound.log_likelihood), figures, {k: v.cpu().double() for k, v in bound.extras.items()}
+
+
+def _means(passes: list[tuple[int, dict[str, Tensor]]]) -> dict[str, Any]:
+    """The mean over the draws of all passes."""
+    total = sum(n for n, _ in passes)
+    return {name: torch.stack([n / total * some[name] for n, some in passes]).sum(0) for name in passes[0][1]}
 
 
 def _passes(
@@ -270,21 +271,17 @@ def _join(plan: _Plan, parts: list[Rows]) -> Rows:
     """The items of all parts, which are let go a column at a time: those of a million take hundreds of megabytes."""
     plan.warnings[:] = dict.fromkeys(text for part in parts for text in part.warnings)
     columns = {name: [getattr(part, name) for part in parts] for name in TENSORS}
-    laws = [part.law for part in parts if part.law is not None]
+    laws, extras = [part.law for part in parts if part.law is not None], [part.extras for part in parts]
     parts.clear()
     groups = max(kl.shape[1] for kl in columns["kl"])
     # Time steps that a batch lacks cost nothing.
     columns["kl"] = [F.pad(kl, (0, groups - kl.shape[1])) for kl in columns["kl"]]
-    joined = {name: _cat(columns.pop(name)) for name in TENSORS}
     return Rows(
-        **joined,  # pyright: ignore[reportArgumentType]
+        **{name: torch.cat(column) if (column := columns.pop(name))[0] is not None else None for name in TENSORS},  # pyright: ignore[reportArgumentType]
+        extras={name: torch.cat([one[name] for one in extras]) for name in extras[0]},
         law=operations.cat(laws) if laws else None,
         **_settings(plan),
     )
-
-
-def _cat(column: list[Any]) -> Tensor | None:
-    return None if column[0] is None else torch.cat(column)
 
 
 def _sorted(plan: _Plan, rows: Rows) -> Rows:
@@ -294,6 +291,7 @@ def _sorted(plan: _Plan, rows: Rows) -> Rows:
     columns = {name: getattr(rows, name) for name in TENSORS}
     return Rows(
         **{name: None if column is None else column[order] for name, column in columns.items()},  # pyright: ignore[reportArgumentType]
+        extras={name: value[order] for name, value in rows.extras.items()},
         law=None if rows.law is None else operations.take(rows.law, order),
         **_settings(plan),
     )
@@ -301,12 +299,6 @@ def _sorted(plan: _Plan, rows: Rows) -> Rows:
 
 def _settings(plan: _Plan) -> dict[str, Any]:
     return {name: getattr(plan, name) for name in SETTINGS} | {"warnings": tuple(plan.warnings)}
-
-
-def _normal(random: torch.Generator, shape: Sequence[int]) -> Tensor:
-    # In whole blocks of 16, which torch fills one after the other: so fewer draws are a prefix of more.
-    count = torch.Size(shape).numel()
-    return torch.randn(-(-count // 16) * 16, generator=random, dtype=torch.float32)[:count].view(*shape)
 
 
 def _on_host(law: Any) -> Distribution:
@@ -317,18 +309,5 @@ def _device(x: Batch) -> torch.device:
     return (x if isinstance(x, Tensor) else x[0]).device
 
 
-def _family(law: Any) -> dict[str, Any]:
-    wrapped = law.reinterpreted_batch_ndims if isinstance(law, Independent) else 0
-    kind = type(law.base_dist if wrapped else law)
-    return {"module": kind.__module__, "name": kind.__qualname__, "independent": wrapped}
-
-
-def _restore(family: dict[str, Any] | None, values: dict[str, Tensor]) -> Distribution | None:
-    # A file may not choose what code is imported, nor what is called.
-    if family is None or not family["module"].startswith(("torch.distributions.", "uncollapse.distributions.")):
-        return None
-    kind = getattr(importlib.import_module(family["module"]), family["name"])
-    if not (isinstance(kind, type) and issubclass(kind, Distribution)):
-        return None
-    law: Any = kind(**values, validate_args=False)  # pyright: ignore[reportArgumentType]
-    return Independent(law, family["independent"], validate_args=False) if family["independent"] else law
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,6 +11,12 @@ import torch
 from torch import nn
 
 from uncollapse.errors import InputError
+from uncollapse.noise import NoiseByItem
+
+AS_IT_IS = (
+    "the model is a plain function, run in the mode its networks are in: dropout may be on. Pass the nn.Module, or "
+    "put its networks in evaluation mode (`.eval()`) yourself."
+)
 
 
 def networks(model: Any) -> list[nn.Module] | None:
@@ -38,6 +44,27 @@ def evaluating(model: Any) -> Iterator[None]:
     finally:
         for module, training in before.items():
             module.training = training
+
+
+@contextmanager
+def refining(model: Any, seed: int, items: Sequence[int]) -> Iterator[None]:
+    """Within it, posteriors can be refined by their gradient, each item's by noise of its own.
+
+    Arguments:
+        model: Its networks have no gradient meanwhile.
+        seed: Decides the noise.
+        items: The ids of the batch's items.
+    """
+    learning = [p for root in networks(model) or [] for p in root.parameters() if p.requires_grad]
+    for parameter in learning:
+        parameter.requires_grad_(False)
+    try:
+        # The recurrent layers of cuDNN have no backward pass in evaluation mode.
+        with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False), NoiseByItem(seed, items):
+            yield
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_(True)
 
 
 def refuse_other_signatures(model: Any) -> None:

@@ -10,10 +10,9 @@ changes, it changes for the process at hand.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-if TYPE_CHECKING:
-    from uncollapse.training.trainer import Trainer
+from uncollapse.training.play import Stage
 
 
 class Event(NamedTuple):
@@ -23,4 +22,4 @@ class Event(NamedTuple):
     at: int
     """With "step" before outer step number `at`, counted from 0; with "epoch" after `at` epochs, before their
     validation; with "validation" after the validation that follows `at` epochs."""
-    do: Callable[[Trainer], None]
+    do: Callable[[Stage], None]

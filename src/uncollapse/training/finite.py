@@ -5,73 +5,110 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from uncollapse.bound import Batch, Source
 from uncollapse.errors import TrainingError
+from uncollapse.metrics.evaluation import Evaluation
 from uncollapse.processes import gone
 from uncollapse.training import sharding
-from uncollapse.training.checkpoints import step_of
-from uncollapse.training.window import Descent
-
-if TYPE_CHECKING:
-    from uncollapse.metrics.evaluation import Evaluation
-    from uncollapse.training.trainer import Trainer
+from uncollapse.training.checkpoints import Checkpoints, step_of
+from uncollapse.training.descent import Descent
+from uncollapse.training.validation import Validation
+from uncollapse.training.window import Move
 
 Split: TypeAlias = Literal["training", "validation"]
 
 
-def check(trainer: Trainer) -> None:
-    """Looks at all descents since the window was last read, and at the parameters.
+class Watch:
+    """Looks whether what a training comes to is finite.
 
-    Raises:
-        TrainingError: where a term, a gradient or a parameter is not finite.
+    Arguments:
+        descent: What trains.
+        validation: What is measured of it.
+        checkpoints: What is left of it.
     """
-    ours = _bad(trainer)
-    # Where each process has a part of the parameters, one may see what the others do not.
-    found = trainer.processes.gather(ours) if trainer.sharded else [ours]
-    if said := next(filter(None, found), None):
-        raise _stopped(trainer, said, "training")
+
+    def __init__(self, descent: Descent, validation: Validation, checkpoints: Checkpoints) -> None:
+        self.descent, self.validation, self.checkpoints = descent, validation, checkpoints
+
+    def check(self) -> None:
+        """Looks at all descents since the window was last read, and at the parameters.
+
+        Raises:
+            TrainingError: where a term, a gradient or a parameter is not finite.
+        """
+        ours = self._bad()
+        # Where each process has a part of the parameters, one may see what the others do not.
+        found = self.descent.processes.gather(ours) if self.descent.sharded else [ours]
+        if said := next(filter(None, found), None):
+            raise self._stopped(said, "training")
+
+    @contextmanager
+    def over(self, split: Split) -> Iterator[None]:
+        """Within it, what fails because a number is not finite fails for that reason."""
+        try:
+            yield
+        except (ValueError, RuntimeError) as error:
+            if said := self._bad():  # By this process alone: the others may have met no error.
+                raise self._stopped(said, "training") from error
+            if ended := gone(error):  # In what FSDP exchanges by itself.
+                raise ended from error
+            if said := refused(error, self.descent.step):
+                raise self._stopped(said, split) from error
+            raise
+
+    def figure(self, validation: Evaluation, name: str) -> float:
+        """A figure of the validation split that training cannot do without.
+
+        Raises:
+            TrainingError: where it is not finite.
+        """
+        value: float = getattr(validation, name).value
+        if not math.isfinite(value):
+            self.check()
+            parts = ", ".join(f"{part} {getattr(validation, part).value:.4g}" for part in ("distortion", "kl"))
+            said = f"the validation split's {name} became {value} ({parts}) after step {self.descent.step}"
+            raise self._stopped(said, "validation")
+        return value
+
+    def _bad(self) -> str | None:
+        descent = self.descent
+        return (
+            first_bad(descent.window.trail)
+            or bad_parameter(descent.model, descent.step)
+            or bad_parameter(descent.objective, descent.step)
+        )
+
+    def _stopped(self, said: str, split: Split) -> TrainingError:
+        descent = self.descent
+        batch = bad_batch(descent.train if split == "training" else self.validation.batches)
+        if batch is not None:
+            return TrainingError(
+                f"{said}: {split} batch {batch} holds a number that is not finite. Mend or drop it. {self._kept()}"
+            )
+        rates = ", ".join(f"{name} {player.step_size:g}" for name, player in descent.players.items())
+        clip = "clip the gradient" if descent.clip is None else f"clip the gradient below {descent.clip:g}"
+        return TrainingError(
+            f"{said}: lower the learning rate ({rates}), {clip}, anneal the rate's weight, or look for an item unlike "
+            f"the others. {self._kept()}"
+        )
+
+    def _kept(self) -> str:
+        folder, last = self.checkpoints.folder, self.checkpoints.latest()
+        if folder is None:
+            return "The run is in memory alone: give a folder to keep checkpoints."
+        if last is None:
+            return f"There is no checkpoint yet in `{folder}`."
+        return (
+            f"The last good checkpoint is `{last}`, of step {step_of(last.name)}; other settings need another folder."
+        )
 
 
-def _bad(trainer: Trainer) -> str | None:
-    return first_bad(trainer.window.trail) or bad_parameter(trainer.model, trainer.step)
-
-
-@contextmanager
-def watched(trainer: Trainer, split: Split) -> Iterator[None]:
-    """Within it, what fails because a number is not finite fails for that reason."""
-    try:
-        yield
-    except (ValueError, RuntimeError) as error:
-        if said := _bad(trainer):  # By this process alone: the others may have met no error.
-            raise _stopped(trainer, said, "training") from error
-        if ended := gone(error):  # In what FSDP exchanges by itself.
-            raise ended from error
-        if said := refused(error, trainer.step):
-            raise _stopped(trainer, said, split) from error
-        raise
-
-
-def figure(trainer: Trainer, validation: Evaluation, name: str) -> float:
-    """A figure of the validation split that training cannot do without.
-
-    Raises:
-        TrainingError: where it is not finite.
-    """
-    value: float = getattr(validation, name).value
-    if not math.isfinite(value):
-        check(trainer)
-        parts = ", ".join(f"{part} {getattr(validation, part).value:.4g}" for part in ("distortion", "kl"))
-        said = f"the validation split's {name} became {value} ({parts}) after step {trainer.step}"
-        raise _stopped(trainer, said, "validation")
-    return value
-
-
-def first_bad(trail: list[Descent]) -> str | None:
+def first_bad(trail: list[Move]) -> str | None:
     """What of some descents was the first that is not finite, in words; None where all is."""
     if not trail:
         return None
@@ -96,7 +133,7 @@ def _named(bad: dict[str, float]) -> str:
     return f"{' and '.join(f'`{name}`' for name in names)} became {terms[names[0]]}"
 
 
-def _inner(trail: list[Descent], number: int) -> str:
+def _inner(trail: list[Move], number: int) -> str:
     """Which descent of its outer step one was, where the step has several."""
     same = [i for i, one in enumerate(trail) if one.step == trail[number].step and one.players]
     if len(same) < 2 or number not in same:
@@ -141,26 +178,3 @@ def bad_batch(source: Source) -> int | None:
 
 def _parts(x: Batch) -> list[Tensor]:
     return [part for part in ([x] if isinstance(x, Tensor) else x) if isinstance(part, Tensor)]
-
-
-def _stopped(trainer: Trainer, said: str, split: Split) -> TrainingError:
-    batch = bad_batch(trainer.train if split == "training" else trainer.valid)
-    if batch is not None:
-        return TrainingError(
-            f"{said}: {split} batch {batch} holds a number that is not finite. Mend or drop it. {_kept(trainer)}"
-        )
-    rates = ", ".join(f"{name} {p.learning_rate:g}" for name, p in trainer.players.items())
-    clip = "clip the gradient" if trainer.clip is None else f"clip the gradient below {trainer.clip:g}"
-    return TrainingError(
-        f"{said}: lower the learning rate ({rates}), {clip}, anneal the rate's weight, or look for an item unlike "
-        f"the others. {_kept(trainer)}"
-    )
-
-
-def _kept(trainer: Trainer) -> str:
-    folder, last = trainer.checkpoints.folder, trainer.checkpoints.latest()
-    if folder is None:
-        return "The run is in memory alone: give a folder to keep checkpoints."
-    if last is None:
-        return f"There is no checkpoint yet in `{folder}`."
-    return f"The last good checkpoint is `{last}`, of step {step_of(last.name)}; other settings need another folder."

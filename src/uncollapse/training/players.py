@@ -1,74 +1,106 @@
-"""Players: who can step, with what optimiser."""
+"""Players: who can step, with what optimiser, up or down, and whose they are."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
 
+from uncollapse.training.optimisers import Adam, Optimiser
 from uncollapse.training.sharding import in_pieces, like, whole
 
 
 @dataclass(frozen=True)
-class Optimiser:
-    """How one player descends; fused, without weight decay.
+class Learner:
+    """A network or number of a term that learns; the term names it in its `players`.
 
     Arguments:
-        kind: "adam" or "sgd" (without momentum).
-        learning_rate: The step size before any decay.
+        module: What learns; a part of the term, which is an `nn.Module`.
+        optimiser: How, unless the person says otherwise; Adam at 1e-3 where it is None.
+        ascends: Whether it climbs what the model descends, as a multiplier does.
+        clip: The largest norm of its own gradient, which is no part of the model's; None for no clipping.
     """
 
-    kind: Literal["adam", "sgd"] = "adam"
-    learning_rate: float = 1e-3
-
-    def over(self, parameters: Iterable[Tensor], scale: float = 1.0) -> torch.optim.Optimizer:
-        """The optimiser of some parameters, its learning rate multiplied by `scale`."""
-        make = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[self.kind]
-        parameters = list(parameters)
-        fused = None if any(map(in_pieces, parameters)) else True  # What is in pieces has no fused step of every kind.
-        return make(parameters, lr=self.learning_rate * scale, fused=fused)
+    module: nn.Module
+    optimiser: Optimiser | None = None
+    ascends: bool = False
+    clip: float | None = None
 
 
 class Player:
-    """A part of the model that steps as a whole, with an optimiser of its own."""
+    """What steps as a whole, with an optimiser of its own.
 
-    def __init__(self, module: nn.Module, optimiser: Optimiser) -> None:
-        self.module, self.optimiser = module, optimiser
-        self.parameters = [p for p in module.parameters() if p.requires_grad]
+    Arguments:
+        learner: What it is.
+        optimiser: How it descends, instead of the learner's own.
+        term: Whose it is; None for the model.
+    """
+
+    def __init__(self, learner: Learner, optimiser: Optimiser | None = None, term: str | None = None) -> None:
+        self.module, self.ascends, self.clip, self.term = learner.module, learner.ascends, learner.clip, term
+        self.optimiser: Optimiser = optimiser or learner.optimiser or Adam()
+        self.parameters = [p for p in self.module.parameters() if p.requires_grad]
+        self.in_pieces, self.frozen = any(map(in_pieces, self.parameters)), False
         self.renew(1.0)
 
     def renew(self, scale: float) -> None:
         """A fresh optimiser, its memory gone, the learning rate multiplied by `scale`."""
+        self.scale, self._learning_rate = scale, self.optimiser.learning_rate * self.optimiser.factor
         self.steps = self.optimiser.over(self.parameters, scale) if self.parameters else None
 
     def step(self) -> None:
-        if self.steps is not None:
-            self.steps.step()
+        """Steps by the gradients there are."""
+        if self.steps is None:
+            return
+        if self.ascends:
+            self._climb()
+        if self.clip is not None:
+            clip_grad_norm_(self.parameters, self.clip)
+        self.steps.step()
 
-    def memory(self) -> dict[str, Tensor]:
-        """The optimiser's tensors, by parameter number and name."""
-        state = self.steps.state_dict()["state"] if self.steps else {}
-        return {f"{i}/{k}": whole(v) for i, memory in state.items() for k, v in memory.items() if v is not None}
+    def _climb(self) -> None:
+        for parameter in self.parameters:
+            if parameter.grad is not None:
+                parameter.grad.neg_()
 
     @property
     def learning_rate(self) -> float:
-        """The step size at present."""
+        """The learning rate before the plateau's decays; what it is set to counts times their scale."""
+        return self._learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value: float) -> None:
+        self._learning_rate = float(value)
+        self._set(self._learning_rate * self.scale)
+
+    @property
+    def step_size(self) -> float:
+        """The learning rate at present."""
         return float(self.steps.param_groups[0]["lr"]) if self.steps else 0.0
 
-    def recall(self, memory: dict[str, Tensor], learning_rate: float) -> None:
-        """A fresh optimiser at this learning rate, with the tensors that `memory` gave."""
-        self.renew(1.0)
+    def _set(self, step_size: float) -> None:
+        for group in self.steps.param_groups if self.steps else ():
+            group["lr"] = step_size
+
+    def memory(self) -> dict[str, Tensor]:
+        """What the optimiser remembers, by parameter number and name; plain numbers under names that end in "#"."""
+        state = self.steps.state_dict()["state"] if self.steps else {}
+        return dict(_kept(f"{i}/{k}", v) for i, memory in state.items() for k, v in memory.items() if v is not None)
+
+    def recall(self, memory: dict[str, Tensor], step_size: float, scale: float) -> None:
+        """A fresh optimiser at this learning rate, which is that of a scale, with what `memory` gave."""
+        self.renew(scale)
         if self.steps is None:
             return
-        for group in self.steps.param_groups:
-            group["lr"] = learning_rate
-        state: dict[int, dict[str, Tensor]] = {}
+        self._set(step_size)
+        state: dict[int, dict[str, Tensor | float]] = {}
         for name, value in memory.items():
             index, key = name.split("/")
-            state.setdefault(int(index), {})[key] = like(self.parameters[int(index)], value)
+            found = value.item() if key.endswith("#") else like(self.parameters[int(index)], value)
+            state.setdefault(int(index), {})[key.removesuffix("#")] = found
         self.steps.load_state_dict({**self.steps.state_dict(), "state": state})
 
     def forget_gradients(self) -> None:
@@ -76,5 +108,17 @@ class Player:
             parameter.grad = None
 
     def freeze(self, frozen: bool) -> None:
+        self.frozen = frozen
         for parameter in self.parameters:
             parameter.requires_grad_(not frozen)
+
+
+def _kept(name: str, value: Tensor | float) -> tuple[str, Tensor]:
+    if isinstance(value, Tensor):
+        return name, whole(value)
+    return f"{name}#", torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else torch.int64)
+
+
+def parameters(players: Iterable[Player]) -> list[Tensor]:
+    """Those of some players, in order."""
+    return [parameter for player in players for parameter in player.parameters]

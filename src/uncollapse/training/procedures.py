@@ -17,29 +17,30 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from uncollapse.bound import Batch, size, symbols
-from uncollapse.errors import InputError
+from uncollapse.errors import InputError, TrainingError
 from uncollapse.metrics.estimate import Estimate
+from uncollapse.metrics.evaluation import Evaluation
 from uncollapse.objective import Loss
 from uncollapse.quantities import Count, Index, Positive, Share
-from uncollapse.training import finite
-from uncollapse.training.inference import Inference, Thinned
-
-if TYPE_CHECKING:
-    from uncollapse.metrics.evaluation import Evaluation
-    from uncollapse.training.trainer import Trainer
+from uncollapse.training.play import Play
 
 
 class Procedure(Protocol):
     """One outer step, and what must be remembered between steps."""
 
-    def __call__(self, trainer: Trainer, x: Batch) -> Loss:
+    def __call__(self, play: Play, x: Batch) -> Loss:
         """Does one outer step on a batch and gives its loss."""
+        ...
+
+    @property
+    def decides_by(self) -> str | None:
+        """The figure of the next validation that `observe` decides by, such as "mi"; None where there is none."""
         ...
 
     def observe(self, epoch: int, step: int, validation: Evaluation) -> None:
@@ -58,10 +59,14 @@ class Procedure(Protocol):
 class Joint:
     """Everyone descends the same loss at every step: ordinary training."""
 
-    def __call__(self, trainer: Trainer, x: Batch) -> Loss:
-        loss = trainer.loss(x)
-        trainer.descend(loss, *trainer.players)
+    def __call__(self, play: Play, x: Batch) -> Loss:
+        loss = play.loss(x)
+        play.descend(loss, *play.partners)
         return loss
+
+    @property
+    def decides_by(self) -> None:
+        return None
 
     def observe(self, epoch: int, step: int, validation: Evaluation) -> None:
         pass
@@ -71,6 +76,43 @@ class Joint:
 
     def recall(self, memory: dict[str, Any]) -> None:
         pass
+
+
+@dataclass
+class Adversarial:
+    """The critic of a term learns by itself before each outer step of another procedure, and rests within it.
+
+    Its first step is on the batch at hand, the others on random training batches. The trainer surrounds its procedure
+    by one of these for each term that has a critic.
+
+    Arguments:
+        procedure: What is surrounded.
+        term: Whose critic it is.
+    """
+
+    procedure: Procedure
+    term: str
+
+    def __call__(self, play: Play, x: Batch) -> Loss:
+        players, steps = play.critics[self.term]
+        with play.awake(*players):
+            for i in range(steps):
+                play.descend(play.opposition(self.term, play.draw() if i else x), *players)
+        with play.awake(*(name for name in play.players if name not in players)):
+            return self.procedure(play, x)
+
+    @property
+    def decides_by(self) -> str | None:
+        return self.procedure.decides_by
+
+    def observe(self, epoch: int, step: int, validation: Evaluation) -> None:
+        self.procedure.observe(epoch, step, validation)
+
+    def memory(self) -> dict[str, Any]:
+        return self.procedure.memory()
+
+    def recall(self, memory: dict[str, Any]) -> None:
+        self.procedure.recall(memory)
 
 
 @dataclass
@@ -96,9 +138,14 @@ class UntilInformationDrops:
     max_steps: Count | None = None
     start: float = 0.0
 
+    @property
+    def figure(self) -> str:
+        """What of a validation it reads."""
+        return "mi" if self.estimator == "full" else "mi_published"
+
     def __call__(self, epoch: int, step: int, validation: Evaluation, reference: float) -> tuple[bool, float]:
         """Whether to end, and the reference for the next epoch."""
-        mi = validation.mi if self.estimator == "full" else validation.mi_published
+        mi = getattr(validation, self.figure)
         if not isinstance(mi, Estimate):
             raise InputError(f"aggressive training needs the validation split's mutual information: {mi.reason}")
         margin = mi.se if self.estimator == "full" else 0.0
@@ -146,53 +193,53 @@ class Aggressive:
     reference: float | None = field(default=None, init=False)
     stretch: Tensor | float = field(default=1.0, init=False)
 
-    def __call__(self, trainer: Trainer, x: Batch) -> Loss:
-        for name in ("inference", "generation"):
-            if name not in trainer.players:
-                raise InputError(
-                    f"aggressive training needs a player `{name}`, and the model's are: {', '.join(trainer.players)}. "
-                    "Let its `players` name them so."
-                )
-        if self.until.max_steps is not None and trainer.step >= self.until.max_steps:
+    def __call__(self, play: Play, x: Batch) -> Loss:
+        _check_players(play)
+        if self.until.max_steps is not None and play.step >= self.until.max_steps:
             self.active = False
         if not self.active:
-            return Joint()(trainer, x)
-        self._catch_up(trainer, x)
-        return self._descend(trainer, x, "generation")
+            return Joint()(play, x)
+        self._catch_up(play, x)
+        # What terms bring, and any other part of the model, steps with the decoder.
+        return self._descend(play, x, *(name for name in play.partners if name != "inference"))
 
-    def _descend(self, trainer: Trainer, x: Batch, player: str, inference: Inference | None = None) -> Loss:
-        largest = self.inner_clip if player == "inference" else None
-        if self.clip == "ratio" and player != "inference" and trainer.clip is None:
+    def _descend(self, play: Play, x: Batch, *players: str, share: float = 1.0) -> Loss:
+        inner = players == ("inference",)
+        largest = self.inner_clip if inner else None
+        if self.clip == "ratio" and not inner and play.clip is None:
             largest = math.inf  # It clips nothing, and the norms are taken all the same.
-        if self.clip == "own" or (self.clip == "ratio" and player == "inference"):
-            with trainer.awake(player):
-                loss = trainer.loss(x, inference)
-                trainer.descend(loss, player, stretch=self.stretch, clip=largest)
+        if self.clip == "own" or (self.clip == "ratio" and inner):
+            with play.awake(*players):
+                loss = play.loss(x, share)
+                play.descend(loss, *players, stretch=self.stretch, clip=largest)
             return loss
-        loss = trainer.loss(x, inference)
-        norms = trainer.descend(loss, player, norm_over=tuple(trainer.players), clip=largest)
+        loss = play.loss(x, share)
+        norms = play.descend(loss, *players, norm_over=play.partners, clip=largest)
         if self.clip == "ratio" and norms:
             # Where the encoder's gradient is zero, an infinite ratio would make the next step's NaN.
             self.stretch = torch.stack([*norms.values()]).norm() / norms["inference"].clamp(min=1e-12)
         return loss
 
-    def _catch_up(self, trainer: Trainer, x: Batch) -> None:
+    def _catch_up(self, play: Play, x: Batch) -> None:
         """Encoder steps until the bound stops improving; the first on the decoder's own batch."""
         last, total, count = float("inf"), 0.0, 0.0
-        few = None if self.share == 1 else Thinned(trainer.inference, self.share)
         for i in range(1, (self.budget or self.limit) + 1):
-            loss = self._descend(trainer, x, "inference", few).total.detach()
+            loss = self._descend(play, x, "inference", share=self.share).total.detach()
             predicted = symbols(x)
             total = total + loss * size(x)
             count = count + (size(x) if predicted is None else predicted.sum())
-            x = trainer.draw()
+            x = play.draw()
             if self.budget is None and i % self.window == 0:
                 current = float(total / count)
                 if not math.isfinite(current):
-                    finite.check(trainer)
+                    raise TrainingError(f"the loss of the encoder's steps became {current}: lower the learning rate.")
                 if current > last or (current == last and self.ties == "stop"):
                     return
                 last, total, count = current, 0.0, 0.0
+
+    @property
+    def decides_by(self) -> str | None:
+        return self.until.figure if self.active else None
 
     def observe(self, epoch: int, step: int, validation: Evaluation) -> None:
         if self.active:
@@ -207,3 +254,14 @@ class Aggressive:
     def recall(self, memory: dict[str, Any]) -> None:
         self.active, self.reference = memory["active"], memory["reference"]
         self.stretch = memory.get("stretch", 1.0)
+
+
+def _check_players(play: Play) -> None:
+    for name in ("inference", "generation"):
+        if name not in play.players:
+            there = [name for name, player in play.players.items() if player.term is None]
+            why = getattr(play.model, "undivided", "let its `players` name them so")
+            raise InputError(
+                f"aggressive training needs a player `{name}`, and the model's are: {', '.join(there)}. "
+                f"{why[0].upper()}{why[1:]}."
+            )

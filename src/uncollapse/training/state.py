@@ -2,66 +2,66 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import asdict
 
 from torch import Tensor, nn
 
 from uncollapse.errors import InputError
 from uncollapse.training.checkpoints import Snapshot
+from uncollapse.training.descent import Descent
+from uncollapse.training.plateau import Plateau
+from uncollapse.training.procedures import Procedure
 from uncollapse.training.sharding import like, whole
-
-if TYPE_CHECKING:
-    from uncollapse.training.trainer import Trainer
-
-#: What of a trainer is neither a tensor nor has a memory of its own.
-NUMBERS = ("step", "epoch", "best", "stopped", "told", "seconds", "cpu_seconds")
+from uncollapse.training.standing import Standing
 
 
-def taken(trainer: Trainer) -> Snapshot:
+def taken(descent: Descent, procedure: Procedure, plateau: Plateau | None) -> Snapshot:
     """The state now. Random generators are no part of it: their seeds are functions of the step."""
-    tensors = {f"model/{k}": v for k, v in weights(trainer.model).items()}
-    tensors |= {f"objective/{k}": v for k, v in trainer.objective.state_dict().items()}
-    tensors |= {f"window/{k}": v for k, v in trainer.window.sums.items()}
-    for name, player in trainer.players.items():
+    tensors = {f"model/{k}": v for k, v in weights(descent.model).items()}
+    tensors |= {f"objective/{k}": v for k, v in descent.objective.state_dict().items()}
+    tensors |= {f"window/{k}": v for k, v in descent.window.sums.items()}
+    for name, player in descent.players.items():
         tensors |= {f"optimiser/{name}/{k}": v for k, v in player.memory().items()}
-    state = {name: getattr(trainer, name) for name in NUMBERS}
     # Floats, as an event may leave a number of another library.
-    state |= {
-        "clip": None if trainer.clip is None else float(trainer.clip),
-        "weights": {name: float(weight) for name, weight in trainer.objective.weights.items()},
-        "learning_rates": {name: player.learning_rate for name, player in trainer.players.items()},
-        "procedure": trainer.procedure.memory(),
-        "plateau": trainer.plateau.memory() if trainer.plateau else {},
+    state = {
+        **asdict(descent.standing),
+        "clip": None if descent.clip is None else float(descent.clip),
+        "weights": {name: float(weight) for name, weight in descent.objective.weights.items()},
+        "learning_rates": {name: player.step_size for name, player in descent.players.items()},
+        "procedure": procedure.memory(),
+        "plateau": plateau.memory() if plateau else {},
     }
     return Snapshot(tensors, state)
 
 
-def restore(trainer: Trainer, snapshot: Snapshot) -> None:
+def restore(snapshot: Snapshot, descent: Descent, procedure: Procedure, plateau: Plateau | None) -> None:
     """Goes back to a state.
 
     Raises:
         InputError: where it is the state of another run.
     """
     try:
-        _restore(trainer, snapshot)
+        _restore(snapshot, descent, procedure, plateau)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         why = " ".join(str(error).split())
         raise InputError(f"the last checkpoint is of another run, it does not fit this one: {why}.") from error
 
 
-def _restore(trainer: Trainer, snapshot: Snapshot) -> None:
-    for name in NUMBERS:
-        setattr(trainer, name, snapshot.state[name])
-    trainer.clip = snapshot.state["clip"]
-    trainer.objective.weights.update(snapshot.state["weights"])
-    trainer.procedure.recall(snapshot.state["procedure"])
-    if trainer.plateau:
-        trainer.plateau.recall(snapshot.state["plateau"])
-    load(trainer.model, _under(snapshot.tensors, "model/"))
-    trainer.objective.load_state_dict(_under(snapshot.tensors, "objective/"))
-    trainer.window.sums = {k: v.to(trainer.device) for k, v in _under(snapshot.tensors, "window/").items()}
-    for name, player in trainer.players.items():
-        player.recall(_under(snapshot.tensors, f"optimiser/{name}/"), snapshot.state["learning_rates"][name])
+def _restore(snapshot: Snapshot, descent: Descent, procedure: Procedure, plateau: Plateau | None) -> None:
+    tensors, state = snapshot
+    # In place, as others hold it too.
+    vars(descent.standing).update({name: state[name] for name in vars(Standing())})
+    descent.clip = state["clip"]
+    descent.objective.weights.update(state["weights"])
+    procedure.recall(state["procedure"])
+    if plateau:
+        plateau.recall(state["plateau"])
+    load(descent.model, _under(tensors, "model/"))
+    descent.objective.load_state_dict(_under(tensors, "objective/"))
+    descent.window.sums = {k: v.to(descent.device) for k, v in _under(tensors, "window/").items()}
+    scale = plateau.scale if plateau else 1.0
+    for name, player in descent.players.items():
+        player.recall(_under(tensors, f"optimiser/{name}/"), state["learning_rates"][name], scale)
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""What a model must be to be trained: players who own its parameters, and a state that checkpoints can keep."""
+"""What models and terms must be to be trained: players who own all parameters, and a state that checkpoints keep."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from uncollapse.errors import InputError
-from uncollapse.training.players import Player
+from uncollapse.errors import InputError, unknown
+from uncollapse.objective import Objective
+from uncollapse.training.optimisers import Optimiser
+from uncollapse.training.players import Learner, Player
 
 
 def networks(model: Any) -> dict[str, nn.Module]:
@@ -39,32 +41,73 @@ def networks(model: Any) -> dict[str, nn.Module]:
     return dict(found.items())
 
 
-def check_owners(model: nn.Module, players: Mapping[str, Player]) -> None:
-    """Refuses a parameter that nobody would step, or that two would.
+def table(model: nn.Module, objective: Objective, optimisers: Mapping[str, Optimiser]) -> dict[str, Player]:
+    """All who step: the model's players by their names, and those of terms by the term's name and their own.
+
+    Arguments:
+        model: Names its networks in `players`.
+        objective: Its terms may name theirs in `players`, each a `Learner`.
+        optimisers: By player, instead of their own.
 
     Raises:
-        InputError: where there is one, and where there is no parameter at all.
+        InputError: for an optimiser of nobody, two players of one name, a parameter of no player or of two, and a
+            model without any.
     """
+    players = {name: Player(Learner(module), optimisers.get(name)) for name, module in networks(model).items()}
+    if not any(player.parameters for player in players.values()):
+        raise InputError("the model has no parameter to train: none of its players' parameters asks for a gradient.")
+    for term, called, learner in _learners(objective):
+        name = f"{term}-{called}"
+        if name in players:
+            raise InputError(f"there are two players `{name}`: rename the term `{term}`, or the model's player.")
+        players[name] = Player(learner, optimisers.get(name), term)
+    for name in optimisers:
+        if name not in players:
+            raise unknown("player", name, players)
+    _check_owners(dict(model.named_parameters()), {k: p for k, p in players.items() if p.term is None}, _OF_THE_MODEL)
+    ours = {f"objective.{name}": parameter for name, parameter in objective.named_parameters()}
+    _check_owners(ours, {k: p for k, p in players.items() if p.term is not None}, _OF_A_TERM)
+    return players
+
+
+def _learners(objective: Objective) -> list[tuple[str, str, Learner]]:
+    """Those of all terms, with the term's name and their own."""
+    terms: dict[str, Any] = {name: term for name, term in objective.terms.items() if "players" in dir(term)}
+    found = [(term, name, learner) for term in terms for name, learner in terms[term].players().items()]
+    kept = {id(parameter) for parameter in objective.parameters()}
+    for term, name, learner in found:
+        if not all(id(parameter) in kept for parameter in learner.module.parameters()):
+            raise InputError(
+                f"the player `{name}` of the term `{term}` has parameters that no checkpoint would keep: make the "
+                "term an `nn.Module`, and the player's module an attribute of it."
+            )
+    return found
+
+
+def _check_owners(parameters: Mapping[str, Tensor], players: Mapping[str, Player], how: str) -> None:
+    """Refuses a parameter that nobody would step, or that two would."""
     owners: dict[int, list[str]] = {}
     for name, player in players.items():
         for parameter in player.parameters:
             owners.setdefault(id(parameter), []).append(name)
-    if not owners:
-        raise InputError("the model has no parameter to train: none of its players' parameters asks for a gradient.")
-    for name, parameter in model.named_parameters():
+    for name, parameter in parameters.items():
         found = owners.get(id(parameter), [])
         if parameter.requires_grad and len(found) != 1:
-            raise InputError(_ownership(name, found, list(players)))
+            raise InputError(_ownership(name, found, list(players), how))
 
 
-def _ownership(parameter: str, owners: list[str], players: list[str]) -> str:
+_OF_THE_MODEL = (
+    "put its module into one of those that `players` gives, such as a prior into `generation` "
+    "(`nn.ModuleList([decoder, prior])`)"
+)
+_OF_A_TERM = "name its module in the `players` of its term, as in `return {'critic': Learner(self.critic)}`"
+
+
+def _ownership(parameter: str, owners: list[str], players: list[str], how: str) -> str:
     if owners:
         return (
             f"the parameter `{parameter}` is of the players {' and '.join(f'`{name}`' for name in owners)}, and each "
             "of them would step it: give them parameters of their own, or make them one player."
         )
-    return (
-        f"the parameter `{parameter}` would not be trained, as it is of none of the players "
-        f"({', '.join(f'`{name}`' for name in players)}): put its module into one of those that `players` gives, such "
-        "as a prior into `generation` (`nn.ModuleList([decoder, prior])`), or freeze it (`requires_grad_(False)`)."
-    )
+    there = f", as it is of none of the players ({', '.join(f'`{name}`' for name in players)})" if players else ""
+    return f"the parameter `{parameter}` would not be trained{there}: {how}, or freeze it (`requires_grad_(False)`)."

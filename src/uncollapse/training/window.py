@@ -13,7 +13,7 @@ from uncollapse.objective import Loss
 STEPS, DESCENTS, SYMBOLS = "steps", "descents", "symbols"
 
 
-class Descent(NamedTuple):
+class Move(NamedTuple):
     """A step of some players, as far as it tells when something stopped being finite."""
 
     step: int
@@ -29,7 +29,7 @@ class Window:
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
-        self.trail: list[Descent] = []
+        self.trail: list[Move] = []
 
     def count(self, name: str, number: Tensor | float) -> None:
         """Adds to a sum."""
@@ -39,7 +39,7 @@ class Window:
     def note(self, step: int, players: tuple[str, ...], loss: Loss, norm: Tensor | None = None) -> None:
         """Remembers a descent. Nothing is computed: it is looked at when the window is read."""
         values = {**loss.parts, "loss": loss.total} | ({} if norm is None else {"gradient": norm})
-        self.trail.append(Descent(step, players, {name: value.detach() for name, value in values.items()}))
+        self.trail.append(Move(step, players, {name: value.detach() for name, value in values.items()}))
 
     def close_step(self, step: int, loss: Loss) -> None:
         """Adds an outer step's loss."""

@@ -1,0 +1,57 @@
+"""Validation: what is measured after an epoch, by the true bound, and at what cost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from uncollapse.bound import Source
+from uncollapse.inference import Inference
+from uncollapse.metrics.evaluation import Evaluation, evaluate
+from uncollapse.processes import ALONE, Processes
+from uncollapse.randomness import mix, seeded
+from uncollapse.training import sharding
+
+
+class Validation:
+    """Measures the true bound (rate weight 1) on a split, in evaluation mode, with the same noise each time.
+
+    Arguments:
+        model: What is measured.
+        batches: The split.
+        inference: How q is found.
+        seed: Decides the noise.
+        device: Where the model is.
+        processes: Who measure together.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        batches: Source,
+        inference: Inference,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        processes: Processes = ALONE,
+    ) -> None:
+        self.model, self.batches, self.inference = model, batches, inference
+        self.seed, self.device, self.processes = seed, device, processes
+
+    def validate(self, decides_by: str | None = None) -> Evaluation:
+        """The figures of now.
+
+        Arguments:
+            decides_by: The figure that something is decided by; see `Procedure`.
+        """
+        # Seeded, as a data set may draw at random: what was drawn before depends on where a run was stopped.
+        with seeded(self.seed, "validate", device=self.device), sharding.gathered(self.model):
+            return evaluate(
+                self.model,
+                self.batches,
+                samples=0,
+                bound_samples=1,
+                seed=mix(self.seed, "validate"),
+                processes=self.processes,
+                inference=self.inference,
+            )
