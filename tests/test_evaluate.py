@@ -219,7 +219,9 @@ def test_a_model_with_another_signature_is_refused_with_the_one_it_needs(model: 
         evaluate(model, data())
 
 
-@pytest.mark.parametrize("numbers", [{"mi_passes": 0}, {"chunk": 0}, {"chunk": -1}, {"bound_samples": 0}])
+@pytest.mark.parametrize(
+    "numbers", [{"mi_passes": 0}, {"mi_items": 0}, {"chunk": 0}, {"chunk": -1}, {"bound_samples": 0}]
+)
 def test_numbers_of_draws_that_make_no_sense_are_refused(numbers: Any) -> None:
     name = next(iter(numbers))
     with pytest.raises(InputError, match=f"{name}={numbers[name]}.*at least"):

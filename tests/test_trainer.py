@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from uncollapse.training.listeners import JSONLines, Moment
 from uncollapse.training.optimisers import OPTIMISERS, SGD, Adam
 from uncollapse.training.plateau import Plateau
 from uncollapse.training.play import Stage
-from uncollapse.training.procedures import Aggressive, Joint
+from uncollapse.training.procedures import Aggressive, Joint, UntilInformationDrops
 from uncollapse.training.trainer import Trainer
 
 
@@ -338,6 +339,22 @@ def test_the_linear_vae_trained_by_fit_reaches_its_closed_form() -> None:  # B 3
     assert figures.neg_elbo.value == pytest.approx(6.668207, rel=0.01)
     assert figures.kl.value == pytest.approx(1.242453, rel=0.01)
     assert figures.active_units.value == 3
+
+
+@pytest.mark.parametrize(
+    ("procedure", "items"),
+    [
+        (Joint(), 1000),
+        (Aggressive(), 1100),
+        (Aggressive(until=UntilInformationDrops("published")), 1000),
+        (Aggressive(until=UntilInformationDrops(max_epochs=1)), 1000),
+    ],
+)
+def test_validation_gives_the_information_as_many_items_as_a_decision_by_it_needs(procedure: Any, items: int) -> None:
+    run = Trainer(small(), data(), [torch.randn(1100, 4)], procedure=procedure)
+    procedure.observe(0, 1, run.validate())  # Where it may be the last that it decides by.
+    mi = run.validate().mi
+    assert (mi.n, mi.cap) == (items, pytest.approx(math.log(items)))  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class Named(uc.VAE):

@@ -150,7 +150,8 @@ def seen(x: Batch) -> Any:
 
 def symbols(x: Batch) -> Tensor | None:
     """How many symbols each item predicts, with shape (B,), or None where an item is not made of symbols."""
-    return x.symbols if "symbols" in dir(x) else None
+    # A tensor has none, and its names take long to list.
+    return x.symbols if not isinstance(x, Tensor) and "symbols" in dir(x) else None
 
 
 def thinned(x: Batch, share: float) -> tuple[Batch, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -13,6 +13,15 @@ def mix(seed: int, *parts: int | str) -> int:
     """A 63-bit seed that any change of its arguments changes."""
     text = "/".join(map(str, (seed, *parts)))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+
+def mixed(seed: int, purpose: str, items: Iterable[int]) -> Iterator[int]:
+    """`mix(seed, purpose, item)` of every item; what they have in common is done once."""
+    common = hashlib.blake2b(f"{seed}/{purpose}/".encode(), digest_size=8)
+    for item in items:
+        one = common.copy()
+        one.update(str(item).encode())
+        yield int.from_bytes(one.digest(), "big") >> 1
 
 
 def generator(seed: int, *parts: int | str) -> torch.Generator:

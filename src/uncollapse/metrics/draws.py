@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Independent, Normal
 
 from uncollapse.distributions import operations
-from uncollapse.randomness import generator, seeded
+from uncollapse.randomness import mixed, seeded
 
 #: Laws other than Gaussians are drawn in blocks of this many draws, so that fewer are a prefix of more.
 BLOCK = 16
@@ -28,10 +28,7 @@ def draw(law: Any, seed: int, purpose: str, items: Sequence[int], count: int) ->
     """
     if isinstance(law, Independent) and isinstance(law.base_dist, Normal):
         loc, scale = law.base_dist.loc, law.base_dist.scale
-        shape = (count, *loc.shape[1:])
-        noise = torch.empty(count, len(items), *loc.shape[1:])  # One tensor: a million small ones are 600 MB.
-        for i, item in enumerate(items):
-            noise[:, i] = _normal(generator(seed, purpose, item), shape)
+        noise = _normal(seed, purpose, items, (count, *loc.shape[1:]))
         return loc + scale * noise.to(loc)
     host = operations.rebuild(law, {k: v.cpu() for k, v in operations.parameters(law).items()})
     draws = []
@@ -43,7 +40,12 @@ def draw(law: Any, seed: int, purpose: str, items: Sequence[int], count: int) ->
     return torch.cat(draws, 1).to(next(iter(operations.parameters(law).values())).device)
 
 
-def _normal(random: torch.Generator, shape: Sequence[int]) -> Tensor:
+def _normal(seed: int, purpose: str, items: Sequence[int], shape: Sequence[int]) -> Tensor:
+    """Standard normal numbers with shape (count, B, ...), for each item of the shape (count, ...)."""
+    size = torch.Size(shape).numel()
     # In whole blocks of 16, which torch fills one after the other: so fewer draws are a prefix of more.
-    count = torch.Size(shape).numel()
-    return torch.randn(-(-count // 16) * 16, generator=random, dtype=torch.float32)[:count].view(*shape)
+    noise = torch.empty(len(items), -(-size // 16) * 16)  # One tensor: a million small ones are 600 MB.
+    random = torch.Generator()
+    for row, number in zip(noise.unbind(0), mixed(seed, purpose, items), strict=True):
+        row.normal_(generator=random.manual_seed(number))
+    return noise[:, :size].view(len(items), *shape).transpose(0, 1).contiguous()

@@ -82,6 +82,7 @@ def evaluate(
     *,
     bound_samples: int = 10,
     mi_passes: int = 5,
+    mi_items: int = 10_000,
     seed: int = 0,
     chunk: int | None = None,
     batch_size: int = 256,
@@ -97,6 +98,7 @@ def evaluate(
         samples: How many importance samples an item; 0 for none, and then no NLL.
         bound_samples: How many draws of the bound an item.
         mi_passes: How many draws an item for the mutual information.
+        mi_items: The most items for it, a random subset of more, as its cost is their square; see `cap`.
         seed: Decides the noise; see `collect`.
         chunk: How many samples go through the decoder at a time; changes no figure.
         batch_size: The items of a batch, where `data` is not batches already; changes `mi_published` alone.
@@ -106,15 +108,17 @@ def evaluate(
     Raises:
         InputError: for a model, data or numbers that cannot be used.
     """
-    if mi_passes < 1:
-        raise InputError(f"cannot evaluate with mi_passes={mi_passes}: give at least 1 draw an item.")
+    if mi_passes < 1 or mi_items < 1:
+        raise InputError(
+            f"cannot evaluate with mi_passes={mi_passes} and mi_items={mi_items}: give at least 1 draw of 1 item."
+        )
     rows = collect(model, data, samples, bound_samples, seed, chunk, batch_size, processes, inference)
     # By one of them, as what they decide by these figures must be the same to the last bit.
-    return processes.first(lambda: _figures(rows, samples, mi_passes, seed))
+    return processes.first(lambda: _figures(rows, samples, seed, mi_passes, mi_items))
 
 
-def _figures(rows: Rows, samples: int, mi_passes: int, seed: int) -> Evaluation:
-    found = None if rows.law is None else information.densities(rows.law, seed, mi_passes)
+def _figures(rows: Rows, samples: int, seed: int, mi_passes: int, mi_items: int) -> Evaluation:
+    found = None if rows.law is None else information.densities(rows.law, seed, mi_passes, mi_items)
     mi = information.PATH if found is None else information.from_densities(found)
     published = information.mi_published(rows.law, rows.batch, seed)
     return Evaluation(

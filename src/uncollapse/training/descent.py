@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from uncollapse.bound import Batch, Bound, Source, checked_batch, items, move, size, symbols, thinned
 from uncollapse.inference import Inference, amortised, inferred
@@ -20,7 +19,7 @@ from uncollapse.training.devices import Precision, check_device, check_precision
 from uncollapse.training.gathering import whole_bound
 from uncollapse.training.optimisers import Optimiser
 from uncollapse.training.play import Critic
-from uncollapse.training.players import Player, parameters
+from uncollapse.training.players import Player, parameters, shorten
 from uncollapse.training.standing import Standing
 from uncollapse.training.trainable import networks, table
 from uncollapse.training.window import DESCENTS, SYMBOLS, Window
@@ -208,8 +207,8 @@ class Descent:
         total = None
         if clip is not None and measured:
             norms = {name: self._norm(self.players[name]) for name in measured}
-            total = torch.stack([*norms.values()]).norm() * stretch
-            clip_grads_with_norm_(parameters(self.players[name] for name in self._models(players)), clip, total)
+            total = torch.linalg.vector_norm(torch.stack([*norms.values()])) * stretch
+            shorten((self.players[name] for name in self._models(players)), clip, total)
         for name in players:
             self.players[name].step()
         for player in self.players.values():
@@ -228,9 +227,7 @@ class Descent:
             self.processes.sum_gradients(parameters(asked))
 
     def _norm(self, player: Player) -> Tensor:
-        # Torch's norm of no gradient is on no device.
-        norm = get_total_norm([p.grad for p in player.parameters if p.grad is not None])
-        return sharding.whole(norm).to(self.device)
+        return sharding.whole(player.norm()).to(self.device)
 
     # What moves beside the players.
 

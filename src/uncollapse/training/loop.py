@@ -89,6 +89,7 @@ class Loop:
 
     def _run_epoch(self) -> None:
         self._began, self._saved = _clocks(), time.perf_counter()
+        self.descent.model.train()
         standing, steps = self.standing, len(self.descent.train)
         order = randperm(steps, generator=generator(self.seed, "order", standing.epoch)).tolist()
         for index in order[standing.step - standing.epoch * steps :]:
@@ -111,7 +112,8 @@ class Loop:
         self._happen("step", step)
         reseed(self.seed, "step", step, device=self.descent.device)
         self.turn_dials(step)
-        self.descent.model.train()
+        if not self.descent.model.training:  # It takes long to say so to every module.
+            self.descent.model.train()
         loss = self.procedure(self.descent, self.descent.batch(index))
         self.descent.update_terms()
         self.descent.align_buffers()

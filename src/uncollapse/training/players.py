@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import clip_grad_norm_
 
 from uncollapse.training.optimisers import Adam, Optimiser
 from uncollapse.training.sharding import in_pieces, like, whole
@@ -56,15 +55,24 @@ class Player:
         if self.steps is None:
             return
         if self.ascends:
-            self._climb()
+            for gradient in self.gradients():
+                gradient.neg_()
         if self.clip is not None:
-            clip_grad_norm_(self.parameters, self.clip)
+            shorten([self], self.clip, self.norm())
         self.steps.step()
 
-    def _climb(self) -> None:
-        for parameter in self.parameters:
-            if parameter.grad is not None:
-                parameter.grad.neg_()
+    def gradients(self) -> list[Tensor]:
+        """Those there are."""
+        return [p.grad for p in self.parameters if p.grad is not None]
+
+    def norm(self) -> Tensor:
+        """The norm of the gradient, (); on the CPU where there is none."""
+        gradients = self.gradients()
+        if not gradients:
+            return torch.zeros(())
+        # As torch's own `get_total_norm`, which sorts them by device and type each time.
+        norms = torch._foreach_norm(gradients)  # pyright: ignore[reportPrivateImportUsage]
+        return torch.linalg.vector_norm(torch.stack(norms))
 
     @property
     def learning_rate(self) -> float:
@@ -117,6 +125,15 @@ def _kept(name: str, value: Tensor | float) -> tuple[str, Tensor]:
     if isinstance(value, Tensor):
         return name, whole(value)
     return f"{name}#", torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else torch.int64)
+
+
+def shorten(players: Iterable[Player], clip: float, norm: Tensor) -> None:
+    """Multiplies the gradients of some players so that a norm is at most `clip`."""
+    gradients = [gradient for player in players for gradient in player.gradients()]
+    if gradients:
+        # As torch's own `clip_grads_with_norm_`.
+        short = (clip / (norm + 1e-6)).clamp(max=1.0)
+        torch._foreach_mul_(gradients, short)  # pyright: ignore[reportPrivateImportUsage]
 
 
 def parameters(players: Iterable[Player]) -> list[Tensor]:

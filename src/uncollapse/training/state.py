@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+import torch
 from torch import Tensor, nn
 
 from uncollapse.errors import InputError
@@ -19,7 +20,7 @@ def taken(descent: Descent, procedure: Procedure, plateau: Plateau | None) -> Sn
     """The state now. Random generators are no part of it: their seeds are functions of the step."""
     tensors = {f"model/{k}": v for k, v in weights(descent.model).items()}
     tensors |= {f"objective/{k}": v for k, v in descent.objective.state_dict().items()}
-    tensors |= {f"window/{k}": v for k, v in descent.window.sums.items()}
+    tensors |= {f"window/{k}": torch.as_tensor(v) for k, v in descent.window.sums.items()}
     for name, player in descent.players.items():
         tensors |= {f"optimiser/{name}/{k}": v for k, v in player.memory().items()}
     # Floats, as an event may leave a number of another library.

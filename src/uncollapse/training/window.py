@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from uncollapse.objective import Loss
@@ -28,12 +27,12 @@ class Window:
     """Running sums of the loss, its parts and counts, on the device where they arise."""
 
     def __init__(self) -> None:
-        self.sums: dict[str, Tensor] = {}
+        self.sums: dict[str, Tensor | float] = {}
         self.trail: list[Move] = []
 
     def count(self, name: str, number: Tensor | float) -> None:
         """Adds to a sum."""
-        number = torch.as_tensor(number).detach()
+        number = number.detach() if isinstance(number, Tensor) else number
         self.sums[name] = self.sums[name] + number if name in self.sums else number
 
     def note(self, step: int, players: tuple[str, ...], loss: Loss, norm: Tensor | None = None) -> None:

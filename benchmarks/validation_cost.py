@@ -1,0 +1,157 @@
+"""What a validation costs beside an epoch, and a training step beside a hand-written loop's.
+
+    python benchmarks/validation_cost.py [--only vectors] [--rounds 5]
+
+One thread. The validation split is a tenth of the training set. `vectors` is a VAE of two-layer perceptrons on 12,800
+random vectors of 50 dimensions, d = 32, and a loop written by hand for it, which takes turns with ours; `text` and
+`snli-small` are the recipes' models on random tokens. What counts is processor time, the median over rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, Independent, Normal
+
+import uncollapse as uc
+from uncollapse.data.batches import source
+from uncollapse.data.text import Text
+from uncollapse.nets.lstm import LSTMDecoder, LSTMEncoder
+from uncollapse.training.trainer import Trainer
+
+BATCH, CLIP, RATE = 32, 5.0, 1e-3
+
+
+class Perceptron(nn.Sequential):
+    """Two layers with 128 hidden units."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(nn.Linear(inputs, 128), nn.ReLU(), nn.Linear(128, outputs))
+
+
+class Decoder(Perceptron):
+    """p(x | z) = N(f(z), 1)."""
+
+    def forward(self, z: Tensor, seen: Tensor) -> Distribution:
+        mean = super().forward(z)
+        return Independent(Normal(mean, torch.ones_like(mean), validate_args=False), 1, validate_args=False)
+
+
+def vectors(latent: int = 32, width: int = 50) -> uc.VAE:
+    torch.manual_seed(0)
+    posterior = uc.Posterior(Perceptron(width, 2 * latent), uc.gaussian, (latent, latent))
+    return uc.VAE(posterior, Decoder(latent, width), uc.StandardNormal(latent))
+
+
+def text(words: int, embedding: int, hidden: int, latent: int) -> uc.VAE:
+    torch.manual_seed(0)
+    posterior = uc.Posterior(LSTMEncoder(words, embedding, hidden, 2 * latent), uc.gaussian, (latent, latent))
+    return uc.VAE(posterior, LSTMDecoder(words, embedding, hidden, latent), uc.StandardNormal(latent))
+
+
+class Case(NamedTuple):
+    """A model, its training set, and how large a validation batch is."""
+
+    model: Callable[[], uc.VAE]
+    data: Callable[[int], Any]
+    items: int
+    batch: int
+    """Items of a training batch."""
+
+
+def tokens(items: int, words: int, length: int) -> Text:
+    found = torch.randint(4, words, (items, length + 2))
+    found[:, 0], found[:, -1] = 1, 2
+    return Text(found)
+
+
+CASES = {
+    "vectors": Case(vectors, lambda n: torch.randn(n, 50), 12_800, BATCH),
+    "text": Case(lambda: text(10_000, 256, 256, 32), lambda n: tokens(n, 10_000, 20), 1_280, BATCH),
+    "snli-small": Case(lambda: text(9_000, 128, 256, 16), lambda n: tokens(n, 9_000, 10), 2_560, BATCH),
+}
+
+
+def trainer(case: Case) -> Trainer:
+    """One that trains as the case says, on data of its own."""
+    torch.manual_seed(1)
+    train, valid = case.data(case.items), case.data(case.items // 10)
+    return Trainer(case.model(), source(train, case.batch), source(valid, case.batch), clip=CLIP, max_epochs=1)
+
+
+def clocked(do: Callable[[], Any]) -> float:
+    began = time.process_time()
+    do()
+    return time.process_time() - began
+
+
+def epochs(run: Trainer) -> float:
+    """The seconds of an epoch's training steps."""
+    end, run.loop._end_epoch = run.loop._end_epoch, lambda: setattr(run.descent.standing, "epoch", 1)
+    run.descent.standing.step = run.descent.standing.epoch = 0
+    seconds = clocked(run.loop.fit)
+    run.loop._end_epoch = end
+    return seconds
+
+
+def by_hand(model: uc.VAE, x: Tensor) -> float:
+    """The seconds of an epoch of the same steps, as a person writes them for this one model."""
+    encoder, decoder = copy.deepcopy(model.encoder.net), copy.deepcopy(model.decoder)
+    parameters = [*encoder.parameters(), *decoder.parameters()]
+    adam = torch.optim.Adam(parameters, lr=RATE, fused=True)
+
+    def steps() -> None:
+        for index in torch.randperm(len(x) // BATCH).tolist():
+            batch = x[index * BATCH : (index + 1) * BATCH]
+            mean, log_variance = encoder(batch).chunk(2, -1)
+            z = mean + torch.randn_like(mean) * (0.5 * log_variance).exp()
+            error = (nn.Sequential.forward(decoder, z) - batch).square().sum(1)
+            distortion = 0.5 * (error + 50 * torch.tensor(2 * torch.pi).log())
+            kl = 0.5 * (mean.square() + log_variance.exp() - log_variance - 1).sum(1)
+            loss = (distortion + kl).mean()
+            adam.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(parameters, CLIP)
+            adam.step()
+
+    return clocked(steps)
+
+
+def measure(name: str, rounds: int) -> None:
+    """Prints the line of one case."""
+    case = CASES[name]
+    run = trainer(case)
+    epoch, validation, informed, hand = [], [], [], []
+    for _ in range(rounds + 1):
+        epoch.append(epochs(run))
+        validation.append(clocked(lambda: run.validation.validate()))
+        informed.append(clocked(lambda: run.validation.validate("mi")))
+        if name == "vectors":
+            hand.append(by_hand(vectors(), torch.randn(case.items, 50)))
+    cost = [b / a for a, b in zip(epoch[1:], validation[1:], strict=True)]
+    full = [b / a for a, b in zip(epoch[1:], informed[1:], strict=True)]
+    step = f"{median(a / b for a, b in zip(epoch[1:], hand[1:], strict=True)):.2f}" if hand else "-"
+    print(
+        f"| {name} | {median(epoch[1:]):.2f} | {median(validation[1:]):.3f} | {median(cost):.1%} | {median(full):.1%} "
+        f"| {step} |",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--rounds", type=int, default=5)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    print("| case | epoch, s | validation, s | of an epoch | where MI decides | step, of a hand-written one's |")
+    print("|---|---|---|---|---|---|")
+    for name in given.only:
+        measure(name, given.rounds)
