@@ -114,39 +114,15 @@ def test_a_word_that_stands_for_no_training_says_what_to_write(word: str, given:
 
 # A kind of one's own.
 
-OWN = '''
-from dataclasses import dataclass
-
-import numpy as np
-
-from uncollapse.data.vectors import Columns, Table
-from uncollapse.quantities import Count
-
-@dataclass
-class Circle:
-    """Points on a noisy circle."""
-
-    points: Count = 500
-    batch_size: Count = 32
-    evaluation_batch_size: Count = 32
-    kept = "circle.json"
-
-    def load(self, tell=None):
-        draw = np.random.default_rng(0)
-        angle = draw.uniform(0, 2 * np.pi, (self.points, 1))
-        rows = np.hstack([np.cos(angle), np.sin(angle)]) + 0.1 * draw.normal(size=(self.points, 2))
-        train, valid, test = np.split(rows.astype(np.float32), [self.points * 8 // 10, self.points * 9 // 10])
-        parts = {"train": train, "valid": valid, "test": test}
-        return Table(parts, Columns(2), self.batch_size, self.evaluation_batch_size)
-
-    restore = staticmethod(Columns.restored)
-'''
+EXTENDING = (Path(__file__).parents[1] / "docs" / "extending.md").read_text(encoding="utf-8")
 
 
-def test_a_kind_of_ones_own_is_named_by_its_path_beside_a_recipe(
+def test_the_documents_kind_of_data_is_named_by_its_path_beside_a_recipe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "mycircle.py").write_text(OWN)
+    example = next(part for part in re.findall(r"```python\n(.*?)```", EXTENDING, re.DOTALL) if "class Circle" in part)
+    assert len(example.splitlines()) <= 25
+    (tmp_path / "mycircle.py").write_text(example)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     small = ("training.max_epochs=1", "data.points=60", "model.latent=2")
