@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from uncollapse.cli import show
 from uncollapse.cli.options import Kind, Options, title
 from uncollapse.cli.values import Items, Jobs, Place, Samples, Seed, Seeds
-from uncollapse.data.kinds import KINDS
+from uncollapse.data.kinds import offered
 from uncollapse.errors import InputError, TrainingError
 
 if TYPE_CHECKING:
@@ -114,9 +114,9 @@ def _run(
     kind, _ = options.chosen(data)
     with show.reading() as tell:
         # What no file holds cannot have changed, and takes seconds to make.
-        read = build.data(specs[0], tell) if KINDS[kind].files else None
+        read = build.data(specs[0], tell) if offered(kind).files else None
     for spec in specs:
-        build.check_memory(spec, read.facts if read else KINDS[kind].least)
+        build.check_memory(spec, read.facts if read else offered(kind).least)
     mark = read.fingerprint if read else None
     how: dict[str, Any] = {"jobs": jobs, "samples": samples, "items": items, "data": mark}
     if introduction:

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from uncollapse.cli import show
 from uncollapse.cli.options import Kind, Options, title
 from uncollapse.cli.values import Items, Place, Samples, Seconds, Seed
-from uncollapse.data.kinds import KINDS
+from uncollapse.data.kinds import offered
 from uncollapse.errors import InputError
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def fit(
         show.note(f"evaluating the test split, {samples} samples an item")
     judged = execute.judge(folder, samples=samples, items=items, hardware=hardware)
     if leads:
-        _conclude(folder, judged, json, after=_next(folder, judged.report["verdict"], names, KINDS[kind].example))
+        _conclude(folder, judged, json, after=_next(folder, judged.report["verdict"], names, offered(kind).example))
 
 
 def evaluate(

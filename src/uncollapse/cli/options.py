@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, make_dataclass
-from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from cyclopts import Parameter
 
 from uncollapse.cli.values import Jobs, Place, refuse_dangling
-from uncollapse.data import kinds
-from uncollapse.data.kinds import BATCHING, FILES, KINDS, Switch
+from uncollapse.data.kinds import BATCHING, FILES, KINDS, Switch, offered
 from uncollapse.errors import InputError, unknown
 
 if TYPE_CHECKING:
@@ -77,8 +75,10 @@ class Options:
         Raises:
             InputError: where it is neither, and for a recipe that names no kind or is one of two.
         """
-        if word in KINDS:
-            return word, self.recipe or KINDS[word].recipe
+        if word in KINDS or (":" in word and self.recipe):
+            return word, self.recipe or offered(word).recipe
+        if ":" in word:
+            raise InputError(f"`{word}` is data of your own: name a recipe for it with `--recipe`, such as `vectors`.")
         from uncollapse.experiment.catalogue import recipes
 
         there = {name: (recipe.spec.get("data") or {}).get("kind", "") for name, recipe in recipes().items()}
@@ -127,10 +127,10 @@ class Options:
         """The recipe's data section; of a recipe for another kind of data, how it is batched."""
         kept = base if base.get("kind") == kind else _batching(kind, base)
         given = {name: str(path) for name, path in self._files().items()}
-        if given and not KINDS[kind].files:
+        if given and not offered(kind).files:
             others = " or ".join(f"`{name}`" for name, offer in KINDS.items() if offer.files)
             raise InputError(f"`{kind}` has its own data: leave out the files, or use {others}.")
-        return {**kept, "kind": kind, **given, **entries(self.switches, KINDS[kind].switches, f"`{kind}`")}
+        return {**kept, "kind": kind, **given, **entries(self.switches, offered(kind).switches, f"`{kind}`")}
 
     def _files(self) -> dict[str, Path]:
         files = {name: getattr(self, name) for name in FILES}
@@ -161,7 +161,9 @@ class Options:
 
 def _batching(kind: str, base: Mapping[str, Any]) -> dict[str, Any]:
     """What a data section says of batches that another kind of data understands too."""
-    understood = signature(kinds.kind(kind)).parameters
+    from uncollapse.experiment.parts import described
+
+    understood = described("data", kind).model_fields
     return {name: value for name, value in base.items() if name in BATCHING and name in understood}
 
 
@@ -186,11 +188,11 @@ def entries(asked: Any, there: Mapping[str, Switch], who: str) -> dict[str, Any]
 
 def _resolved(data: Any) -> Any:
     """The data section with absolute paths, so that a run can be evaluated from any folder."""
-    offer = KINDS.get(str(data.get("kind"))) if isinstance(data, Mapping) else None
-    if offer is None or not offer.files:
+    if not isinstance(data, Mapping):
         return data
-    if data.get("train") is None:
-        raise InputError(f"`{data['kind']}` needs data to train on: give `--train FILE`, {offer.files}.")
+    kind = str(data.get("kind"))
+    if kind in KINDS and KINDS[kind].files and data.get("train") is None:
+        raise InputError(f"`{kind}` needs data to train on: give `--train FILE`, {KINDS[kind].files}.")
     paths = {name: data[name] for name in FILES if isinstance(data.get(name), str)}
     return {**data, **{name: str(_absolute(Path(path))) for name, path in paths.items()}}
 

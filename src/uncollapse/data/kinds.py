@@ -221,6 +221,15 @@ KINDS = {
 }
 
 
+#: What is known of somebody's own kind, which a spec names as "package.module:Name".
+OWN = Offer("", "data of your own", recipe="", files="such as your kind reads")
+
+
+def offered(name: str) -> Offer:
+    """What the command line knows of a kind of data, ours or somebody's own."""
+    return KINDS.get(name, OWN)
+
+
 def kind(name: str) -> type[Kind]:
     """The class of a kind of data.
 
