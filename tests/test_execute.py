@@ -139,8 +139,8 @@ def test_what_a_training_came_to_while_it_was_judged_is_not_said_of_the_weights_
     with pytest.raises(KeyboardInterrupt):
         execute.train(spec, tmp_path / "run", {}, [stop])
 
-    def load_and_go_on(path: Path) -> Trained:
-        trained = load(path)
+    def load_and_go_on(path: Path, trust: bool) -> Trained:
+        trained = load(path, trust=trust)
         execute.train(spec, path, {})
         return trained
 

@@ -63,7 +63,8 @@ def fit(
         execute.train(spec, folder, asked, [*shown, *extra], hardware, checkpoint_seconds, tell, say)
     if leads and not quiet:
         show.note(f"evaluating the test split, {samples} samples an item")
-    judged = execute.judge(folder, samples=samples, items=items, hardware=hardware)
+    # The spec in the folder is the one that was just written.
+    judged = execute.judge(folder, samples=samples, items=items, hardware=hardware, trust=True)
     if leads:
         _conclude(folder, judged, json, after=_next(folder, judged.report["verdict"], names, offered(kind).example))
 
@@ -76,6 +77,7 @@ def evaluate(
     samples: Samples = 500,
     items: Items | None = None,
     seed: Seed = 0,
+    trust: bool = False,
     json: bool = False,
 ) -> None:
     """Measure the best weights of a run; the figures are kept in its folder too.
@@ -86,12 +88,13 @@ def evaluate(
         samples: Importance samples an item of the NLL; 0 for no NLL.
         items: How many items, always the same ones; all where it is not given.
         seed: Of the evaluation's noise.
+        trust: Import the code of others that the run's spec names, and run it.
         json: Print the figures as JSON.
     """
     from uncollapse.experiment.execute import judge
 
     with show.reading() as tell:
-        judged = judge(run, split, samples, items, seed, tell=tell)
+        judged = judge(run, split, samples, items, seed, tell=tell, trust=trust)
     _conclude(run, judged, json)
 
 

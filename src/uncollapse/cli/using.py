@@ -35,6 +35,7 @@ def generate(
     width: Width | None = None,
     max_length: Length | None = None,
     seed: Seed = 0,
+    trust: bool = False,
     json: bool = False,
 ) -> None:
     """Write items from draws of the prior, one a line: texts, or numbers with commas between them.
@@ -48,11 +49,12 @@ def generate(
         width: Of `beam`, 5 where it is not given.
         max_length: The most tokens of a text; as many as the longest training item has where it is not given.
         seed: Of every draw.
+        trust: Import the code of others that the run's spec names, and run it.
         json: Print them as JSON.
     """
     from uncollapse.experiment.api import load
 
-    trained = load(run)
+    trained = load(run, trust=trust)
     _check_ways(trained, decode, temperature=temperature, width=width, max_length=max_length)
     _print(trained, trained.generate(number, decode, temperature, width, seed, max_length), json)
 
@@ -68,6 +70,7 @@ def reconstruct(
     max_length: Length | None = None,
     layout: Layout = Layout(),  # noqa: B008 # pyright: ignore[reportInvalidTypeForm]
     seed: Seed = 0,
+    trust: bool = False,
     json: bool = False,
 ) -> None:
     """Write what a run makes of the latent variable of each item of a file, one a line.
@@ -80,11 +83,12 @@ def reconstruct(
         width: Of `beam`, 5 where it is not given.
         max_length: The most tokens of a text; as many as the longest training item has where it is not given.
         seed: Of every draw.
+        trust: Import the code of others that the run's spec names, and run it.
         json: Print them as JSON.
     """
     from uncollapse.experiment.api import load
 
-    trained = load(run)
+    trained = load(run, trust=trust)
     _check_ways(trained, decode, width=width, max_length=max_length)
     items = _read(trained, file, layout)
     _print(trained, trained.reconstruct(items, decode, sample, width, seed, max_length), json)
@@ -101,6 +105,7 @@ def interpolate(
     width: Width | None = None,
     max_length: Length | None = None,
     seed: Seed = 0,
+    trust: bool = False,
     json: bool = False,
 ) -> None:
     """Write items along the straight line between two items' posterior means.
@@ -114,11 +119,12 @@ def interpolate(
         width: Of `beam`, 5 where it is not given.
         max_length: The most tokens of a text; as many as the longest training item has where it is not given.
         seed: Of every draw.
+        trust: Import the code of others that the run's spec names, and run it.
         json: Print them as JSON.
     """
     from uncollapse.experiment.api import load
 
-    trained = load(run)
+    trained = load(run, trust=trust)
     _check_ways(trained, decode, width=width, max_length=max_length)
     a, b = (trained.interface.item(said) for said in (first, second))
     _print(trained, trained.interpolate(a, b, steps, decode, width, seed, max_length), json)
@@ -133,6 +139,7 @@ def encode(
     sample: bool = False,
     layout: Layout = Layout(),  # noqa: B008 # pyright: ignore[reportInvalidTypeForm]
     seed: Seed = 0,
+    trust: bool = False,
     json: bool = False,
 ) -> None:
     """Store the latent variables of a file's items as a NumPy array with a row an item.
@@ -143,12 +150,13 @@ def encode(
         out: The .npy file; one that is there is replaced, any other file is not.
         sample: A draw from the posterior instead of its mean.
         seed: Of the draw.
+        trust: Import the code of others that the run's spec names, and run it.
         json: Print the file's name and shape as JSON.
     """
     _check_target(out)
     from uncollapse.experiment.api import load
 
-    trained = load(run)
+    trained = load(run, trust=trust)
     z = trained.encode(_read(trained, file, layout), sample, seed)
     _store(out, z)
     if json:

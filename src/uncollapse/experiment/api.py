@@ -157,18 +157,19 @@ def _written(path: str, value: Any) -> str:
         raise InputError(f"`{path}` cannot be `{value!r}`: give a number, a text, or a list of them.") from None
 
 
-def load(path: str | Path, model: nn.Module | None = None) -> Trained:
+def load(path: str | Path, model: nn.Module | None = None, trust: bool = False) -> Trained:
     """The best weights of a run.
 
     Arguments:
         path: The run's folder.
         model: The network to load them into, where it is one's own.
+        trust: Whether code that is not of this package may be imported where the run's spec names it, and run.
 
     Raises:
         InputError: where there is no run or no checkpoint, or where the weights do not fit the model.
     """
     path = Path(path)
-    spec = validated(run.read_spec(path))
+    spec = validated(run.read_spec(path), trust)
     if model is None and (spec.model is None or spec.data is None):
         raise InputError(f"the run `{path}` is of someone's own network: call `load(path, model=...)` with it.")
     best = newest_best(path / run.CHECKPOINTS, run.read_environment(path)["identity"])

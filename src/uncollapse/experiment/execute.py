@@ -103,6 +103,7 @@ def judge(
     seed: int = 0,
     hardware: Hardware = ONE,
     tell: Tell | None = None,
+    trust: bool = False,
 ) -> Judged:
     """Evaluates the best weights of a run.
 
@@ -114,14 +115,15 @@ def judge(
         seed: Of the evaluation's noise.
         hardware: What to evaluate on; all processes share the work and get the figures.
         tell: Hears how far the reading of the data is.
+        trust: Whether code that is not of this package may be imported where the run's spec names it, and run.
 
     Raises:
         InputError: where there is no whole run, or where its data has changed.
     """
-    spec = validated(run.read_spec(path))
+    spec = validated(run.read_spec(path), trust)
     # Before the weights are read: a training may go on, or end, while they are judged.
     stands, spent = standing(path, spec), {clock: seconds(path, clock) for clock in ("seconds", "cpu_seconds")}
-    trained = load(path)
+    trained = load(path, trust=trust)
     data = build.data(spec, tell)
     environment = run.read_environment(path)
     if data.fingerprint != environment["data"]:
