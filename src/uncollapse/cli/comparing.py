@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from uncollapse.cli import show
-from uncollapse.cli.options import Kind, Options, title
+from uncollapse.cli.options import Kind, Options
 from uncollapse.cli.values import Items, Jobs, Place, Samples, Seed, Seeds
 from uncollapse.data.kinds import offered
 from uncollapse.errors import InputError, TrainingError
@@ -52,7 +52,7 @@ def compare(
         items: How many test items to evaluate; all where it is not given.
         json: Print the comparison as JSON.
     """
-    names = list(dict.fromkeys(title([name]) for name in remedies.split(",")))
+    names = list(dict.fromkeys(options.title([name]) for name in remedies.split(",")))
     found = _run(data, options, names, list(range(seeds)), out, jobs, samples, items)
     if json:
         show.document(found.to_json())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from uncollapse.cli import show
-from uncollapse.cli.options import Kind, Options, title
+from uncollapse.cli.options import Kind, Options
 from uncollapse.cli.values import Items, Place, Samples, Seconds, Seed
 from uncollapse.data.kinds import offered
 from uncollapse.errors import InputError
@@ -49,7 +49,7 @@ def fit(
         tensorboard: Write them for TensorBoard too, in the run's folder.
         checkpoint_seconds: The longest time between two checkpoints within an epoch.
     """
-    names, (kind, recipe) = title(remedies), options.chosen(data)
+    names, (kind, recipe) = options.title(remedies), options.chosen(data)
     spec = options.spec(data, [names], seed)
     folder = out or Path("runs") / f"{recipe}-{names}-seed{spec.seed}"
     from uncollapse.experiment import execute

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from cyclopts import Parameter
 
-from uncollapse.cli.values import Jobs, Place, refuse_dangling
+from uncollapse.cli.values import Jobs, Place, file_name, refuse_dangling
 from uncollapse.data.kinds import BATCHING, FILES, KINDS, Switch, offered
 from uncollapse.errors import InputError, unknown
 
@@ -51,6 +51,7 @@ class Options:
         valid: The validation file; a tenth of the training items, at most 10,000, where it is not given.
         test: The test file; another tenth.
         recipe: The spec to start from; `uncollapse recipes` lists them.
+        catalogue: A file of remedies of yours, beside those of `uncollapse remedies`.
         overrides: Any entry of the spec as path=value, such as training.max_epochs=20; repeatable.
         device: Where to train, such as cpu or cuda.
         devices: How many processes train together, each on a device of its own; torchrun and SLURM say it themselves.
@@ -63,6 +64,7 @@ class Options:
     test: Place | None = None
     switches: Switches = field(default_factory=Switches)  # pyright: ignore[reportInvalidTypeForm]
     recipe: str | None = None
+    catalogue: Place | None = None
     overrides: Annotated[tuple[str, ...], Parameter(name="--set", show_default=False)] = ()
     device: str = "cpu"
     devices: Jobs = 1
@@ -103,7 +105,7 @@ class Options:
         from uncollapse.experiment.spec import validated
 
         kind, recipe = self.chosen(word)
-        said = compose(recipe, remedies)
+        said = compose(recipe, remedies, own=self.catalogue)
         said = {**said, "data": self._data(kind, said.get("data") or {}), "seed": seed}
         said = overridden(said, self._overrides())
         spec = validated({**said, "data": _resolved(said["data"])}, trusted=True)
@@ -113,6 +115,16 @@ class Options:
                 "others."
             )
         return spec
+
+    def title(self, remedies: Sequence[str]) -> str:
+        """What a run with some remedies is called, the same for any order: "aggressive+anneal", or "plain".
+
+        Raises:
+            InputError: for a remedy that there is not.
+        """
+        from uncollapse.experiment.catalogue import chosen
+
+        return "+".join(name for name in chosen(remedies, self.catalogue) if name != "plain") or "plain"
 
     def _overrides(self) -> tuple[str, ...]:
         for override in self.overrides:
@@ -154,6 +166,8 @@ class Options:
             said += [f"--{name}", str(getattr(self, name))] if getattr(self, name) != getattr(Options, name) else []
         for name, path in self._files().items():
             said += [f"--{name}", str(path)]
+        if self.catalogue is not None:
+            said += ["--catalogue", str(self.catalogue.resolve())]
         for override in self.overrides:
             said += ["--set", override]
         return said + [f"--{name}" for name, on in asdict(self.switches).items() if on]
@@ -194,7 +208,7 @@ def _resolved(data: Any) -> Any:
     if kind in KINDS and KINDS[kind].files and data.get("train") is None:
         raise InputError(f"`{kind}` needs data to train on: give `--train FILE`, {KINDS[kind].files}.")
     paths = {name: data[name] for name in FILES if isinstance(data.get(name), str)}
-    return {**data, **{name: str(_absolute(Path(path))) for name, path in paths.items()}}
+    return {**data, **{name: str(_absolute(file_name(path))) for name, path in paths.items()}}
 
 
 def _absolute(path: Path) -> Path:
@@ -205,14 +219,3 @@ def _absolute(path: Path) -> Path:
         )
     refuse_dangling(path)
     return path.resolve()
-
-
-def title(remedies: Sequence[str]) -> str:
-    """What a run with some remedies is called, the same for any order: "aggressive+anneal", or "plain".
-
-    Raises:
-        InputError: for a remedy that there is not.
-    """
-    from uncollapse.experiment.catalogue import chosen
-
-    return "+".join(name for name in chosen(remedies) if name != "plain") or "plain"

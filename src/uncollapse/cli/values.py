@@ -14,10 +14,18 @@ from uncollapse.errors import InputError
 
 
 def _path(kind: object, tokens: Sequence[Token]) -> Path:
-    text = tokens[0].value
+    return file_name(tokens[0].value)
+
+
+def file_name(text: str) -> Path:
+    """The path that a text is.
+
+    Raises:
+        InputError: for what can name no file.
+    """
     # Surrogates stand for bytes that are no UTF-8, which the format of checkpoints cannot open.
     if not text or "\0" in text or any("\ud800" <= c <= "\udfff" for c in text):
-        raise ValueError(f"{text!r} names no file: give a path in UTF-8")
+        raise InputError(f"{text[:80]!r} names no file: give a path in UTF-8.")
     return Path(text)
 
 
