@@ -112,32 +112,6 @@ def test_a_word_that_stands_for_no_training_says_what_to_write(word: str, given:
         Options(**given).spec(word, [], 0)
 
 
-# A kind of one's own.
-
-EXTENDING = (Path(__file__).parents[1] / "docs" / "extending.md").read_text(encoding="utf-8")
-
-
-def test_the_documents_kind_of_data_is_named_by_its_path_beside_a_recipe(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    example = next(part for part in re.findall(r"```python\n(.*?)```", EXTENDING, re.DOTALL) if "class Circle" in part)
-    assert len(example.splitlines()) <= 25
-    (tmp_path / "mycircle.py").write_text(example)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    small = ["training.max_epochs=1", "data.points=60", "model.latent=2"]
-    options = [part for value in small for part in ("--set", value)]
-    fit = ["fit", "mycircle:Circle", "--recipe", "vectors", *options, "--samples", "0", "--quiet"]
-    assert main([*fit, "--out", str(tmp_path / "run")]) == 0
-
-    spec = Options(recipe="vectors", overrides=tuple(small)).spec("mycircle:Circle", [], 0)
-    assert spec.data.batch_size == 128  # pyright: ignore[reportOptionalMemberAccess]
-    assert json.loads((tmp_path / "run" / "circle.json").read_text())["columns"] == 2
-    assert main(["generate", str(tmp_path / "run")]) == 2
-    assert "would run it: read it, and give `--trust`" in capsys.readouterr().err
-    assert main(["generate", str(tmp_path / "run"), "--trust", "-n", "3"]) == 0
-
-
 # What a run keeps to use its model without the data.
 
 

@@ -76,7 +76,12 @@ def turn(root: Any, path: str, value: float) -> None:
     there = _at(here, last, path)
     if isinstance(there, Tensor) and there.ndim == 0 and there.is_floating_point() and not there.requires_grad:
         there.fill_(value)
-    elif isinstance(there, bool) or not isinstance(there, int | float):
+    elif isinstance(there, int) and not isinstance(there, bool):
+        raise InputError(
+            f"the dial `{path}` leads to the whole number {there}, which says how something is built: a dial turns "
+            f"fractions, such as {float(there)}."
+        )
+    elif not isinstance(there, float):
         raise InputError(f"the dial `{path}` leads to no number, but to {type(there).__name__}.")
     elif isinstance(here, dict):
         here[last] = value

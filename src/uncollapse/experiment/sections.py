@@ -149,9 +149,14 @@ class Choice:
         if kind is None:
             raise PydanticCustomError("no_kind", "")
         if not isinstance(kind, str) or (kind not in self.kinds() and ":" not in kind):
-            raise PydanticCustomError("unknown_kind", "", {"kind": str(kind)})
+            raise PydanticCustomError("unknown_kind", "", {"kind": _legible(kind)})
         try:
             chosen = self.sections(kind)[0]
         except InputError as error:  # Somebody's own code.
             raise PydanticCustomError("no_part", "{why}", {"why": str(error)}) from None
         return chosen.model_validate({**value, "kind": kind})
+
+
+def _legible(kind: object) -> str:
+    """A wrong kind in an error: a text may hold what no UTF-8 has."""
+    return kind.encode("utf-8", "backslashreplace").decode() if isinstance(kind, str) else f"a {type(kind).__name__}"
