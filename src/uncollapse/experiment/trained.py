@@ -41,7 +41,7 @@ class Trained:
     """How q is found, as in its training."""
 
     def encode(self, items: Any, sample: bool = False, seed: int = 0, batch_size: int = ITEMS) -> Tensor:
-        """The posterior's mean of each item with shape (N, D), or a draw from it with shape (N, ...).
+        """The posterior's mean of each item, or a draw from it, with shape (N, ...), that of z.
 
         Arguments:
             items: What a person has of this kind of data, such as lines of text; or what `fit` takes: a tensor, an

@@ -84,7 +84,7 @@ class Rows:
 
     @property
     def means(self) -> Tensor | None:
-        """(N, D), the posterior means, as the law has them; None where there is no law or it does not know its mean."""
+        """(N, ...), the posterior means, as the law has them; None where there is no law or it does not know them."""
         try:
             return None if self.law is None else operations.mean(self.law)
         except NotImplementedError:
