@@ -138,7 +138,7 @@ def _figures(rows: Rows, samples: int, seed: int, mi_passes: int, mi_items: int)
         kl=likelihood.kl(rows),
         mi=mi,
         mi_published=published,
-        marginal_kl=information.PATH if found is None else information.marginal_kl(rows.rate, found),
+        marginal_kl=_marginal_kl(rows, found),
         active_units=_NO_MEANS if rows.means is None else units.active_units(rows.means),
         perplexity=likelihood.perplexity(rows),
         effective_samples=likelihood.effective_samples(rows),
@@ -149,6 +149,12 @@ def _figures(rows: Rows, samples: int, seed: int, mi_passes: int, mi_items: int)
         warnings=tuple(_warnings(rows, mi, published)),
         rows=rows,
     )
+
+
+def _marginal_kl(rows: Rows, found: information.Densities | None) -> Answer:
+    if rows.prior is None:
+        return information.PRIORS
+    return information.PATH if found is None else information.marginal_kl(rows.rate, found)
 
 
 _NO_MEANS = Unavailable("the posterior's mean is not known")

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import nn
 
+from uncollapse.bound import Batch, move
 from uncollapse.errors import InputError
 from uncollapse.noise import NoiseByItem
 
@@ -26,10 +26,11 @@ def networks(model: Any) -> list[nn.Module] | None:
     return list(model.players().values()) if "players" in dir(model) else None
 
 
-def home(model: Any) -> torch.device | None:
-    """Where a network lives, and its batches must be; None for what has no parameters."""
-    parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
-    return None if parameter is None else parameter.device
+def placed(model: Any, x: Batch) -> Batch:
+    """A batch where a network's parameters are, its floating numbers of their type; as it is where there are none."""
+    parameters = model.parameters() if isinstance(model, nn.Module) else iter(())
+    like = next((p for p in parameters if p.is_floating_point()), None)
+    return x if like is None else move(x, like.device, like.dtype)
 
 
 @contextmanager
