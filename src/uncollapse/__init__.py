@@ -54,6 +54,7 @@ __all__ = [
     "Unavailable",
     "evaluate",
     "fit",
+    "foreign",
     "gaussian",
     "load",
 ]

@@ -84,5 +84,6 @@ def refuse_other_signatures(model: Any) -> None:
         name = getattr(model, "__name__", type(model).__name__)
         raise InputError(
             f"`{name}` cannot be evaluated: {error}. It must have the signature `(x, q=None, samples=1)` and "
-            "return a `Bound` on the batch x, at `samples` draws from `q`, or from its own posterior without one."
+            "return a `Bound` on the batch x, at `samples` draws from `q`, or from its own posterior without one. A "
+            "module with `encode` and `decode` becomes one by `uncollapse.foreign(module, likelihood=...)`."
         ) from None
