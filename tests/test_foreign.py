@@ -126,18 +126,21 @@ def test_what_neither_half_uses_and_a_learned_scale_step_with_generation() -> No
 
 
 @pytest.mark.parametrize(
-    "model",
+    ("model", "why"),
     [
-        lambda: uc.foreign(Tied(), likelihood="bernoulli-logits", example=EXAMPLE),
-        lambda: uc.foreign(Tutorial(), likelihood="bernoulli"),
+        (
+            lambda: uc.foreign(Tied(), likelihood="bernoulli-logits", example=EXAMPLE),
+            r"both use `\S*weight`, and halves",
+        ),
+        (lambda: uc.foreign(Tutorial(), likelihood="bernoulli"), "Give `uncollapse.foreign` an `example`"),
     ],
     ids=["shared", "no example"],
 )
-def test_halves_that_share_parameters_or_that_nobody_can_tell_are_one_player(model: Any) -> None:
+def test_halves_that_share_parameters_or_that_nobody_can_tell_are_one_player(model: Any, why: str) -> None:
     model = model()
     assert list(model.players()) == ["model"]
     uc.fit(model, BITS, BITS[:20], ["anneal"], max_epochs=1, progress=False)
-    with pytest.raises(uc.InputError, match=r"needs a player `inference`.*share parameters cannot step in turn"):
+    with pytest.raises(uc.InputError, match=f"needs a player `inference`.*{why}"):
         uc.fit(model, BITS, BITS[:20], ["aggressive"], max_epochs=1, progress=False)
 
 

@@ -229,3 +229,11 @@ def test_latents_with_a_shape_are_encoded_in_it() -> None:
     trained.model.register_parameter("home", torch.nn.Parameter(torch.zeros(())))
     assert trained.encode(torch.randn(7, 2, 2), batch_size=3).shape == (7, 3, 2, 2)
     assert trained.encode(torch.randn(7, 2, 2), sample=True).shape == (7, 3, 2, 2)
+
+
+def test_a_vae_written_elsewhere_generates_and_reconstructs() -> None:
+    from test_foreign import BITS, Tutorial
+
+    trained = Trained(uc.foreign(Tutorial(), likelihood="bernoulli", example=BITS))
+    assert trained.generate(3).shape == (3, 12)
+    torch.testing.assert_close(trained.reconstruct(BITS[:4]), trained.model.decoder.generate(trained.encode(BITS[:4])))  # pyright: ignore

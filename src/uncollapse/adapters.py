@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias, get_args
 
 import torch
@@ -87,9 +87,7 @@ def foreign(
     apart = module is None and not _parameters(owners[:1]) & _parameters(owners[1:])
     encoder = Encoder(infer, owners[:1] if apart else owners)
     model = VAE(encoder, Decoder(generate, law, owners[1:] if apart else []), prior or Standard())
-    if apart:
-        return model
-    return VAE(encoder, model.decoder, model.prior, _players(model, None if example is None else _used(model, example)))
+    return model if apart else _divided(model, example)
 
 
 class Encoder(nn.Module):
@@ -256,10 +254,21 @@ def _behind(result: Tensor) -> set[Tensor]:
     return {node.variable for node in met if "variable" in dir(node)}
 
 
-def _players(model: VAE, used: tuple[set[Tensor], set[Tensor]] | None) -> Mapping[str, nn.Module]:
+def _divided(model: VAE, example: Batch) -> VAE:
+    """The same model, whose players are its halves where an example shows that they share nothing."""
     everyone = list(model.parameters())
-    if used is None or used[0] & used[1]:
-        return {"model": nn.ParameterList(everyone)}
-    inference = [parameter for parameter in everyone if parameter in used[0]]
-    generation = [parameter for parameter in everyone if parameter not in used[0]]
-    return {"inference": nn.ParameterList(inference), "generation": nn.ParameterList(generation)}
+    inference, generation = (set(), set()) if example is None else _used(model, example)
+    shared = [name for name, parameter in model.named_parameters() if parameter in inference & generation]
+    if example is not None and not shared:
+        players = {
+            "inference": nn.ParameterList(p for p in everyone if p in inference),
+            "generation": nn.ParameterList(p for p in everyone if p not in inference),
+        }
+        return VAE(model.encoder, model.decoder, model.prior, players)
+    found = VAE(model.encoder, model.decoder, model.prior, {"model": nn.ParameterList(everyone)})
+    found.undivided = (
+        f"`encode` and `decode` both use `{shared[0]}`, and halves that share parameters cannot step in turn"
+        if shared
+        else "give `uncollapse.foreign` an `example` of a few items, by which it tells what parameters each half uses"
+    )
+    return found

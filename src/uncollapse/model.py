@@ -65,8 +65,8 @@ class Generation(nn.Module):
         for name in self.asks:
             if name not in offered:
                 raise InputError(
-                    f"the prior `{type(self.prior).__name__}` asks for `{name}`, and a prior is offered `given` (what a "
-                    "batch is conditioned on) and `encoder` alone: name its arguments so."
+                    f"the prior `{type(self.prior).__name__}` asks for `{name}`, and a prior is offered `given` (what "
+                    "a batch is conditioned on) and `encoder` alone: name its arguments so."
                 )
         return self.prior(**{name: offered[name]() for name in self.asks})
 
@@ -136,7 +136,7 @@ class VAE(nn.Module):
             InputError: where it is conditional and there is no batch.
         """
         if x is None and "given" in self.generation.asks:
-            raise InputError("this model's prior is conditional: it has no law without a batch that says what is given.")
+            raise InputError("this model's prior needs what is given, p(z | c), and no batch says it: a field 'given'.")
         return self.generation.law(x, self.encoder)
 
     def forward(self, x: Batch, q: Distribution | None = None, samples: int = 1) -> Bound:

@@ -134,8 +134,8 @@ class Trained:
     def _prior_draws(self, n: int) -> Tensor:
         if n < 1:
             raise InputError(f"cannot generate {n} items: ask for at least 1.")
-        law = self.model.prior_law() if "prior_law" in dir(self.model) else self._part("prior")()
-        return law.sample((n,))  # pyright: ignore[reportCallIssue]
+        law = self._part("prior_law" if "prior_law" in dir(self.model) else "prior")()
+        return law.sample((n,))
 
     def _write(self, z: Tensor, how: How) -> Any:
         return self.interface.write(self._part("decoder"), z, how)
