@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
+import uncollapse as uc
 from linear_gaussian import evidence, orthogonal, vae
 from uncollapse.bound import Bound
 from uncollapse.data.batches import Batched, in_order

@@ -109,6 +109,9 @@ class VAE(nn.Module):
         torch.Size([3, 7])
     """
 
+    undivided: str
+    """Why all of it is one player, where it is."""
+
     def __init__(
         self,
         encoder: nn.Module,
