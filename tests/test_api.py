@@ -37,6 +37,12 @@ SOURCES = {
     "tensor": items(),
     "array": items().numpy(),
     "Dataset": TensorDataset(items(), torch.zeros(64)),
+    "DataLoader": DataLoader(TensorDataset(items()), batch_size=16, shuffle=True),
+    "float64": items().double(),
+    "pair": (items(), torch.arange(64)),
+    "pair of arrays": (items().numpy(), np.arange(64)),
+    "list of pairs": [(x, i) for i, x in enumerate(items())],
+    "list of rows": items().tolist(),
     "batches": list(items().split(16)),
 }
 
@@ -51,7 +57,7 @@ def test_every_kind_of_source_trains_alike(kind: str) -> None:
 
 
 def test_a_one_shot_source_is_refused_with_the_reason() -> None:
-    loader = DataLoader(TensorDataset(items()), batch_size=8)
+    loader = DataLoader(TensorDataset(items()), batch_size=8, drop_last=True)
     with pytest.raises(uc.InputError, match="resumes exactly only"):
         uc.fit(network(), loader, items(), progress=False)
 

@@ -8,12 +8,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import scipy.sparse
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
+from uncollapse.bound import Labelled, move
 from uncollapse.data.batches import Batched, by_length, in_order, numbered, source
 from uncollapse.errors import InputError
 
@@ -103,7 +105,7 @@ def test_tensors_arrays_and_datasets_give_the_same_batches(make: Callable[[Any],
 def test_the_first_element_of_a_tuple_is_the_item() -> None:
     labelled = TensorDataset(torch.arange(3), torch.tensor([7, 8, 9]))
 
-    assert source(labelled, batch_size=3)[0].tolist() == [0, 1, 2]
+    assert source(labelled, batch_size=3)[0].x.tolist() == [0, 1, 2]
 
 
 def test_a_dataset_of_single_items_is_collated() -> None:
@@ -132,7 +134,7 @@ def test_what_can_be_read_once_is_refused_with_the_reason(data: Any) -> None:
 
 def test_a_data_loader_is_refused_in_favour_of_its_dataset() -> None:
     with pytest.raises(InputError, match=r"give its dataset \(`loader.dataset`\)"):
-        source(DataLoader(Squares()), batch_size=1)
+        source(DataLoader(Squares(), collate_fn=torch.stack), batch_size=1)
 
 
 @pytest.mark.parametrize("data", [torch.zeros(0, 3), np.zeros((0, 3)), TensorDataset(torch.zeros(0))])
@@ -151,7 +153,7 @@ def test_batches_without_items_are_refused() -> None:
         source(torch.zeros(3), batch_size=0)
 
 
-@pytest.mark.parametrize("rows", [[torch.zeros(2), torch.ones(2)], [torch.tensor(1.0)], [1.0, 2.0], ["a b"], [[1.0]]])
+@pytest.mark.parametrize("rows", [[torch.zeros(2), torch.ones(2)], [torch.tensor(1.0)], [1.0, 2.0], ["a b"]])
 def test_a_list_of_rows_is_not_taken_for_batches(rows: Any) -> None:
     with pytest.raises(InputError, match=r"a list is taken for batches.*put all rows into one tensor"):
         source(rows, batch_size=1)
@@ -218,3 +220,116 @@ def test_an_array_that_a_tensor_can_see_is_not_copied() -> None:
     batches = source(array[::2, ::2], 3)
     array[:] = 7
     assert batches[0].eq(7).all()
+
+
+class Frame:
+    """What numpy can read, with columns."""
+
+    columns = ("a", "b")
+
+    def __init__(self, rows: Any) -> None:
+        self.rows = np.array(rows)
+        self.rows.flags.writeable = False
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self.rows.copy() if copy else self.rows
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, column: str) -> None: ...
+
+
+X, Y = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]), torch.tensor([0, 1, 2])
+
+#: Items in the forms that people have them, three of two numbers.
+UNLABELLED = {
+    "rows": X.tolist(),
+    "rows of arrays in rows": [tuple(row) for row in X.tolist()],
+    "frame": Frame(X.tolist()),
+    "loader": DataLoader(X, batch_size=2),  # pyright: ignore
+    "shuffled loader": DataLoader(TensorDataset(X), batch_size=2, shuffle=True),
+    "arrays that are batches": [X[:2].double().numpy(), X[2:].double().numpy()],
+}
+LABELLED = {
+    "pair": (X, Y),
+    "pair of arrays": (X.double().numpy(), Y.numpy()),
+    "pair of frames": (Frame(X.tolist()), Y),
+    "Dataset": TensorDataset(X, Y),
+    "loader": DataLoader(TensorDataset(X, Y), batch_size=2),
+    "pairs": list(zip(X, Y, strict=True)),
+    "pairs of an array and a number": [(x.numpy(), int(y)) for x, y in zip(X, Y, strict=True)],
+    "pairs of a list and a number": [(x.tolist(), int(y)) for x, y in zip(X, Y, strict=True)],
+    "batches of pairs": [(X[:2], Y[:2]), (X[2:], Y[2:])],
+    "batches of a loader": list(DataLoader(TensorDataset(X, Y), batch_size=2)),
+}
+
+
+@pytest.mark.parametrize("form", UNLABELLED)
+def test_every_form_of_items_gives_the_same_batches(form: str) -> None:
+    assert [x.tolist() for x in source(UNLABELLED[form], 2)] == [X[:2].tolist(), X[2:].tolist()]
+
+
+@pytest.mark.parametrize("form", LABELLED)
+def test_every_form_of_items_with_labels_gives_the_same_batches(form: str) -> None:
+    batches = source(LABELLED[form], 2)
+    assert all(isinstance(batch, Labelled) for batch in batches)
+    assert [x.tolist() for x, _ in batches] == [X[:2].tolist(), X[2:].tolist()]
+    assert [y.tolist() for _, y in batches] == [[0, 1], [2]]
+    assert batches[0].x.dtype == torch.float32
+
+
+def test_labels_that_are_no_numbers_are_left_out() -> None:
+    class Named(Squares):
+        def __getitem__(self, i: int) -> Any:
+            return super().__getitem__(i), f"item {i}"
+
+    assert source(Named(), 3)[1].tolist() == [[9], [16]]
+
+
+@pytest.mark.parametrize("halves", [X.double().split(2), tuple(X[:2].split(1)), (X.numpy(), X.numpy())])
+def test_a_tuple_of_tensors_of_one_shape_is_batches(halves: Any) -> None:
+    assert [len(batch) for batch in source(halves, 9)] == [len(half) for half in halves]
+
+
+class Pictures(Squares):
+    def __getitem__(self, i: int) -> Any:
+        return object(), 1
+
+
+class Ragged(Squares):
+    def __getitem__(self, i: int) -> Tensor:
+        return torch.zeros(i)
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ((X, Y[:2]), r"must be as many, and have the shapes \(3, 2\) and \(2,\)"),
+        ((X, torch.tensor(1)), "must be as many"),
+        ((X, X[:, :1]), r"may be two batches, or items and their labels: write `\[a, b\]`"),
+        ([X, Y], r"the first has the shape \(3, 2\) and the second \(3,\): write .* as `\(X, y\)`"),
+        ([np.zeros(2), np.zeros(2)], r"put all rows into one tensor, as in `torch.from_numpy\(numpy.stack\(rows\)\)`"),
+        ([[1.0, 2.0], [3.0]], "the rows are not all of one shape"),
+        ([["a", "b"]], r"a list is taken for batches"),
+        ([(torch.zeros(2), 0), (torch.zeros(3), 0)], "the rows are not all of one shape"),
+        (Frame([["a", 1], ["b", 2]]), r"the type `<U\d+`, .*`frame.select_dtypes\('number'\)`"),
+        (Pictures(), "items make no batch: .*object.*ToTensor"),
+        (Ragged(), "items make no batch: .*same shape"),
+        (DataLoader(Squares(), batch_size=2, drop_last=True), r"give its dataset \(`loader.dataset`\)"),
+        (DataLoader(Squares(), sampler=[0, 1]), r"give its dataset \(`loader.dataset`\)"),
+        (DataLoader(Squares(), batch_size=None), r"give its dataset \(`loader.dataset`\)"),
+        (DataLoader(Stream()), r"give its dataset \(`loader.dataset`\)"),
+        (scipy.sparse.csr_matrix(np.eye(3)), r"give all of its numbers \(`x.toarray\(\)`\)"),
+        (torch.eye(3).to_sparse(), r"the tensor is `torch.sparse_coo`, .*`x.to_dense\(\)`"),
+        (Batched(lambda ids: (X[ids], Y[ids]), [torch.arange(3)]), r"is a `tuple`: .*`uncollapse.Labelled\(x, y\)`"),
+    ],
+)
+def test_what_has_no_one_meaning_is_refused_with_what_to_write(data: Any, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        next(numbered(source(data, 2)))
+
+
+def test_a_batch_moves_with_its_floating_numbers_in_the_type_asked_for() -> None:
+    moved = move(Labelled(X.double(), Y), torch.device("cpu"), torch.float32)
+    assert (moved.x.dtype, moved.label.dtype) == (torch.float32, torch.int64)

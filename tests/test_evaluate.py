@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution
+from torch.distributions import Distribution, Independent, Normal
 
+import uncollapse as uc
 from linear_gaussian import evidence, orthogonal, vae
 from uncollapse.bound import Bound
 from uncollapse.data.batches import Batched, in_order
@@ -156,7 +157,8 @@ def test_degenerate_weights_are_warned_of() -> None:
 def test_an_evaluation_is_json(n: int) -> None:
     found = json.loads(json.dumps(evaluate(vae(WEIGHT, SIGMA), data(n), 5).to_json(), allow_nan=False))
 
-    assert set(found) == {*NAMES, "kl_per_group", "variance_of_means", "samples", "seed", "warnings"}
+    more = ("kl_per_group", "variance_of_means", "active_by_channel", "samples", "seed", "warnings")
+    assert set(found) == {*NAMES, *more}
     assert found["nll"]["n"] == n
     assert len(found["kl_per_group"]) == 2
 
@@ -171,6 +173,49 @@ def test_an_evaluation_prints_one_aligned_line_a_figure() -> None:
     assert lines[1].startswith("neg_elbo           ")
     assert lines[1].endswith(" nats/item")
     assert lines[len(NAMES)].startswith("warning: only 20 items")
+
+
+class Shaped(nn.Module):
+    """q(z | x) of x itself, and its mirror, in three channels of two by two units, of which one says nothing."""
+
+    def forward(self, x: Tensor) -> Distribution:
+        mean = torch.stack([x, 0 * x, -x], 1)
+        return uc.gaussian(mean, torch.zeros_like(mean))
+
+
+class FirstChannel(nn.Module):
+    def forward(self, z: Tensor, seen: Tensor) -> Distribution:
+        return Independent(Normal(z[:, :, 0], 1.0), 2)
+
+
+def shaped() -> uc.VAE:
+    return uc.VAE(Shaped(), FirstChannel(), uc.StandardNormal((3, 2, 2)))
+
+
+def test_latents_with_a_shape_keep_it_and_are_reported_by_channel() -> None:
+    x = torch.randn(40, 2, 2)
+    found = evaluate(shaped(), x, samples=3)
+
+    assert found.rows.means.shape == (40, 3, 2, 2)  # pyright: ignore[reportOptionalMemberAccess]
+    assert found.kl_per_group.shape == (12,)
+    assert found.active_units.value == 8  # pyright: ignore[reportAttributeAccessIssue]
+    assert found.to_json()["active_by_channel"] == [4, 0, 4]
+    assert "active channels    2 of 3, by any of 4 units in each" in str(found)
+
+
+def test_latents_with_a_shape_give_the_figures_of_the_same_ones_in_a_row() -> None:
+    class Flat(Shaped):
+        def forward(self, x: Tensor) -> Distribution:
+            mean = super().forward(x).mean.flatten(1)
+            return uc.gaussian(mean, torch.zeros_like(mean))
+
+    class Decode(nn.Module):
+        def forward(self, z: Tensor, seen: Tensor) -> Distribution:
+            return Independent(Normal(z[..., :4].unflatten(-1, (2, 2)), 1.0), 2)
+
+    x = torch.randn(40, 2, 2)
+    row = uc.VAE(Flat(), Decode(), uc.StandardNormal(12))
+    torch.testing.assert_close(figures(evaluate(shaped(), x, 3)), figures(evaluate(row, x, 3)))
 
 
 class Dropping(nn.Module):

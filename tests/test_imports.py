@@ -22,7 +22,7 @@ LAYERS = (
     ("inference",),
     ("data", "decoding"),
     ("metrics",),
-    ("nets",),
+    ("adapters", "nets"),
     ("diagnosis", "training"),
     ("experiment",),
     ("cli",),

@@ -323,7 +323,9 @@ def test_counts_that_make_no_sense_are_refused(samples: int, bound_samples: int)
         collect(MODELS["gaussian"](), torch.randn(5, 4), samples, bound_samples)
 
 
-@pytest.mark.parametrize("data", [iter([torch.zeros(2, 4)]), DataLoader(TensorDataset(torch.zeros(2, 4)))])
+@pytest.mark.parametrize(
+    "data", [iter([torch.zeros(2, 4)]), DataLoader(TensorDataset(torch.zeros(2, 4)), drop_last=True)]
+)
 def test_what_can_be_read_once_is_not_evaluated(data: Any) -> None:
     with pytest.raises(InputError, match="a source with a length and an index"):
         collect(MODELS["gaussian"](), data)

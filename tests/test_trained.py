@@ -72,7 +72,7 @@ def test_texts_are_encoded_like_their_batches() -> None:
 
 def test_a_loader_is_not_encoded() -> None:
     with pytest.raises(uc.InputError, match="give its dataset"):
-        vector_model().encode(DataLoader(TensorDataset(X)))
+        vector_model().encode(DataLoader(TensorDataset(X), drop_last=True))
 
 
 def test_nothing_is_not_encoded() -> None:
@@ -220,3 +220,20 @@ def test_a_model_without_a_prior_is_told_how_to_name_it() -> None:
 def test_items_of_two_shapes_make_no_line() -> None:
     with pytest.raises(uc.InputError, match="Give two tensors of one shape"):
         vector_model().interpolate(X[0], X[0, :3])
+
+
+def test_latents_with_a_shape_are_encoded_in_it() -> None:
+    from test_evaluate import shaped
+
+    trained = Trained(shaped())
+    trained.model.register_parameter("home", torch.nn.Parameter(torch.zeros(())))
+    assert trained.encode(torch.randn(7, 2, 2), batch_size=3).shape == (7, 3, 2, 2)
+    assert trained.encode(torch.randn(7, 2, 2), sample=True).shape == (7, 3, 2, 2)
+
+
+def test_a_vae_written_elsewhere_generates_and_reconstructs() -> None:
+    from test_foreign import BITS, Tutorial
+
+    trained = Trained(uc.foreign(Tutorial(), likelihood="bernoulli", example=BITS))
+    assert trained.generate(3).shape == (3, 12)
+    torch.testing.assert_close(trained.reconstruct(BITS[:4]), trained.model.decoder.generate(trained.encode(BITS[:4])))  # pyright: ignore

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from uncollapse.metrics.estimate import Estimate, Unavailable
-from uncollapse.metrics.units import active_units, variance_of_means
+from uncollapse.metrics.units import active_by_channel, active_units, variance_of_means
 
 
 def test_the_variance_of_the_means_has_divisor_n_minus_one() -> None:
@@ -72,3 +72,15 @@ def test_one_item_has_no_variance() -> None:
 
 def test_a_model_without_latent_units_has_no_active_ones() -> None:
     assert active_units(torch.empty(5, 0)) == Estimate(0.0, 0.0, 5, "units", cap=0.0)
+
+
+def test_units_in_a_shape_are_counted_each_and_by_channel() -> None:
+    means = torch.randn(50, 3, 2, 2) * torch.tensor([1.0, 0.0, 1.0]).view(3, 1, 1)
+    means[:, 2, 0] = 0.0
+    variance = variance_of_means(means)
+
+    assert variance.shape == (3, 2, 2)
+    assert active_units(means).value == 6  # pyright: ignore[reportAttributeAccessIssue]
+    assert active_units(means) == active_units(means.flatten(1))
+    assert active_by_channel(variance) == [4, 0, 2]
+    assert active_by_channel(variance.flatten()) is None

@@ -6,7 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from uncollapse.bound import Bound
+    from uncollapse.adapters import foreign
+    from uncollapse.bound import Bound, Labelled
     from uncollapse.dials import Constant, Linear
     from uncollapse.errors import InputError, TrainingError
     from uncollapse.experiment.api import fit, load
@@ -21,7 +22,8 @@ __version__ = "0.1.0"
 
 # Names are loaded when they are asked for: torch takes seconds, and `--help` needs none of it.
 _HOME = {
-    "bound": ["Bound"],
+    "adapters": ["foreign"],
+    "bound": ["Bound", "Labelled"],
     "dials": ["Constant", "Linear"],
     "errors": ["InputError", "TrainingError"],
     "experiment.api": ["fit", "load"],
@@ -41,6 +43,7 @@ __all__ = [
     "Estimate",
     "Evaluation",
     "InputError",
+    "Labelled",
     "Linear",
     "Loss",
     "Model",
@@ -51,6 +54,7 @@ __all__ = [
     "Unavailable",
     "evaluate",
     "fit",
+    "foreign",
     "gaussian",
     "load",
 ]

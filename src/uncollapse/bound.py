@@ -20,6 +20,23 @@ from uncollapse.errors import InputError
 Batch: TypeAlias = Any
 
 
+class Labelled(NamedTuple):
+    """Items with a label each, which no model is shown: it comes back as the extra `label` of their bound."""
+
+    x: Tensor
+    """(B, ...)."""
+    label: Tensor
+    """(B, ...)."""
+
+    @property
+    def target(self) -> Tensor:
+        return self.x
+
+    @property
+    def seen(self) -> Tensor:
+        return self.x
+
+
 class Source(Protocol):
     """A sized, indexable source of batches: what exact resume needs."""
 
@@ -119,12 +136,27 @@ def checked_batch(x: Any) -> Any:
         names = f" with `{'`, `'.join(map(str, x))}`" if isinstance(x, dict) else ""
         raise InputError(
             f"a batch must be a tensor (B, ...) or a NamedTuple of tensors, and is a `{type(x).__name__}`{names}: make "
-            "it one, for a dictionary as in `Batch(**x)` with a `typing.NamedTuple` of its names."
+            "it one, for a dictionary as in `Batch(**x)` with a `typing.NamedTuple` of its names, for items and their "
+            "labels as in `uncollapse.Labelled(x, y)`."
         )
     if len({len(part) for part in parts}) > 1 or not len(parts[0]):
         sizes = ", ".join(str(tuple(part.shape)) for part in parts)
         raise InputError(f"a batch has no items, or its tensors not the same number of them: {sizes}.")
     return x
+
+
+def given(x: Batch) -> Any:
+    """What a batch is conditioned on, such as classes.
+
+    Raises:
+        InputError: where it names nothing as `given`.
+    """
+    if "given" not in dir(x):
+        raise InputError(
+            f"a batch of type `{type(x).__name__}` says nothing that is `given`, which a conditional prior asks for: "
+            "give a NamedTuple of tensors with it as a field or a property, beside `target` and `seen`."
+        )
+    return x.given
 
 
 def _part(x: Batch, name: str) -> Any:
@@ -168,9 +200,11 @@ def thinned(x: Batch, share: float) -> tuple[Batch, float]:
     return x.thinned(share)
 
 
-def move(x: Batch, device: torch.device) -> Batch:
-    """A batch on a device."""
-    return x.to(device) if isinstance(x, Tensor) else type(x)(*(part.to(device) for part in x))
+def move(x: Batch, device: torch.device, dtype: torch.dtype | None = None) -> Batch:
+    """A batch on a device; its floating numbers of another type, where one is given."""
+    if isinstance(x, Tensor):
+        return x.to(device, dtype if x.is_floating_point() else None)
+    return type(x)(*(move(part, device, dtype) for part in x))
 
 
 def items(x: Batch, kept: slice) -> Batch:

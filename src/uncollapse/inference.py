@@ -7,8 +7,8 @@ from collections.abc import Callable
 from torch import Tensor
 from torch.distributions import Distribution
 
-from uncollapse.bound import Batch, Bound, checked
-from uncollapse.model import Model
+from uncollapse.bound import Batch, Bound
+from uncollapse.model import Model, ask
 
 #: What is to be low: a scalar of a bound, in nats, summed over the items, so that no item's share depends on others.
 Aim = Callable[[Bound], Tensor]
@@ -27,8 +27,7 @@ def inferred(inference: Inference, model: Model, x: Batch, aim: Aim) -> Bound:
     Raises:
         InputError: where the model gives none.
     """
-    q = inference(model, x, aim)
-    return checked(model(x) if q is None else model(x, q=q), x)
+    return ask(model, x, inference(model, x, aim))
 
 
 def plain(bound: Bound) -> Tensor:

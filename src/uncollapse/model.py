@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from uncollapse.bound import Batch, Bound, checked, seen, target
+from uncollapse.bound import Batch, Bound, Labelled, checked, given, seen, target
+from uncollapse.distributions.refusals import refusal, said
 from uncollapse.divergence import kl_by_group
+from uncollapse.errors import InputError
+
+#: What a prior may ask for by the names of its arguments.
+OFFERED = ("given", "encoder")
+
+#: How torch says that a network reads numbers of another type, or items of another shape.
+_UNREADABLE = re.compile(
+    r"dtype|scalar type|[Ii]nput type|result type|bool tensor|shapes cannot be multiplied|channels"
+)
 
 
 class Model(Protocol):
@@ -29,9 +43,39 @@ class Generation(nn.Module):
     def __init__(self, decoder: nn.Module, prior: nn.Module) -> None:
         super().__init__()
         self.decoder, self.prior = decoder, prior
+        self.asks = _asks(prior)
 
-    def forward(self, z: Tensor, x: Batch) -> tuple[Tensor, Distribution]:
-        return self.decoder(z, seen(x)).log_prob(target(x)), self.prior()
+    def forward(self, z: Tensor, x: Batch, encoder: nn.Module) -> tuple[Tensor, Distribution]:
+        law = self.decoder(z, seen(x))
+        if not isinstance(law, Distribution):
+            raise InputError(
+                f"the decoder gives {_described(law)}, and must give a law of x, such as "
+                "`Independent(Bernoulli(logits=logits), 1)`. A decoder that gives a law's parameters becomes one by "
+                "`uncollapse.foreign(..., likelihood=...)`."
+            )
+        return law.log_prob(target(x)), self.law(x, encoder)
+
+    def law(self, x: Batch, encoder: nn.Module) -> Distribution:
+        """The prior, batch shape () or (B,), handed what it asks for.
+
+        Raises:
+            InputError: where it asks for what there is not.
+        """
+        offered = {"given": lambda: given(x), "encoder": lambda: encoder}
+        for name in self.asks:
+            if name not in offered:
+                raise InputError(
+                    f"the prior `{type(self.prior).__name__}` asks for `{name}`, and a prior is offered `given` (what "
+                    "a batch is conditioned on) and `encoder` alone: name its arguments so."
+                )
+        return self.prior(**{name: offered[name]() for name in self.asks})
+
+
+def _asks(prior: Any) -> tuple[str, ...]:
+    """What a prior asks for by the names of its arguments: those it needs, and those that it is offered."""
+    found = inspect.signature(prior.forward if isinstance(prior, nn.Module) else prior).parameters.values()
+    named = [argument for argument in found if argument.kind not in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD)]
+    return tuple(a.name for a in named if a.name in OFFERED or a.default is a.empty)
 
 
 class VAE(nn.Module):
@@ -47,7 +91,10 @@ class VAE(nn.Module):
         encoder: `x -> Distribution` over z, batch shape (B,); see `Posterior`.
         decoder: `(z, seen) -> Distribution` over x, batch shape (S, B), for z with shape (S, B, ...); `seen` is
             what it may look at (teacher forcing), and may be ignored.
-        prior: `() -> Distribution` over z, such as `StandardNormal(d)`.
+        prior: `() -> Distribution` over z, such as `StandardNormal(d)`. One with an argument `given` is conditional,
+            p(z | c): it is handed what the batch says is given, and its law has the batch shape (B,). One with an
+            argument `encoder` is handed the encoder, as a prior made of posteriors needs.
+        players: Who can step, by name; "inference" (the encoder) and "generation" (the rest) by default.
 
     Example:
         >>> from torch import nn, randn
@@ -62,10 +109,20 @@ class VAE(nn.Module):
         torch.Size([3, 7])
     """
 
-    def __init__(self, encoder: nn.Module, decoder: nn.Module, prior: nn.Module) -> None:
+    undivided: str
+    """Why all of it is one player, where it is."""
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        prior: nn.Module,
+        players: Mapping[str, nn.Module] | None = None,
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.generation = Generation(decoder, prior)
+        self._players = players
 
     @property
     def decoder(self) -> nn.Module:
@@ -75,18 +132,96 @@ class VAE(nn.Module):
     def prior(self) -> nn.Module:
         return self.generation.prior
 
+    def prior_law(self, x: Batch = None) -> Distribution:
+        """The prior's law; of a conditional one under what the batch `x` says is given.
+
+        Raises:
+            InputError: where it is conditional and there is no batch.
+        """
+        if x is None and "given" in self.generation.asks:
+            raise InputError("this model's prior needs what is given, p(z | c), and no batch says it: a field 'given'.")
+        return self.generation.law(x, self.encoder)
+
     def forward(self, x: Batch, q: Distribution | None = None, samples: int = 1) -> Bound:
-        law: Distribution = self.encoder(x) if q is None else q
-        z = law.rsample((samples,))  # pyright: ignore[reportArgumentType]
-        log_likelihood, p = self.generation(z, x)
-        log_q, log_p = law.log_prob(z), p.log_prob(z)
-        return Bound(x, z, log_likelihood, log_q, log_p, kl_by_group(law, p, log_q, log_p), law, p)
+        with in_words(x):
+            law = _inferred(self.encoder, x) if q is None else q
+            z = law.rsample((samples,))  # pyright: ignore[reportArgumentType]
+            log_likelihood, p = self.generation(z, x, self.encoder)
+            log_q, log_p = law.log_prob(z), p.log_prob(z)
+            return Bound(x, z, log_likelihood, log_q, log_p, kl_by_group(law, p, log_q, log_p), law, p)
 
     def players(self) -> dict[str, nn.Module]:
-        return {"inference": self.encoder, "generation": self.generation}
+        own = {"inference": self.encoder, "generation": self.generation}
+        return own if self._players is None else dict(self._players)
+
+
+def ask(model: Any, x: Batch, q: Distribution | None = None, samples: int | None = None) -> Bound:
+    """The bound of any model on a batch; labels are kept from it, and come back as an extra.
+
+    Arguments:
+        model: See `Model`.
+        x: The batch.
+        q: As for the model; its own posterior where it is None.
+        samples: How many draws; left to the model where it is None.
+
+    Raises:
+        InputError: where it gives no bound on this batch, or a law or a network of it does not take the batch.
+    """
+    asked: dict[str, Any] = {"q": q, "samples": samples}
+    with in_words(x):
+        found = model(_shown(x), **{name: value for name, value in asked.items() if value is not None})
+    found = checked(found, x, samples)
+    return found._replace(x=x, extras={**found.extras, "label": x.label}) if isinstance(x, Labelled) else found
 
 
 def posterior(model: Any, x: Batch) -> Distribution | None:
     """The q of a model's bound on a batch; of the stock model, as it is, without a pass of its decoder."""
     forward = getattr(model, "forward", None)
-    return model.encoder(x) if getattr(forward, "__func__", None) is VAE.forward else checked(model(x), x).q
+    if getattr(forward, "__func__", None) is not VAE.forward:
+        return ask(model, x).q
+    with in_words(x):
+        return _inferred(model.encoder, _shown(x))
+
+
+@contextmanager
+def in_words(x: Batch) -> Iterator[None]:
+    """Within it, what a law or a network does not take of a batch is said in one line.
+
+    What is not finite stays torch's error, as training knows more about where that began.
+    """
+    try:
+        yield
+    except ValueError as error:
+        found = refusal(error)
+        if found is None or (words := said(found)) is None:
+            raise
+        raise InputError(words) from None
+    except RuntimeError as error:
+        if type(error) is not RuntimeError or not _UNREADABLE.search(str(error)):
+            raise
+        kinds = ", ".join(f"{part.dtype} {tuple(part.shape)}" for part in ([x] if isinstance(x, Tensor) else x))
+        raise InputError(
+            f"the model cannot read a batch of {kinds}: {str(error).splitlines()[0]}. Give pixels and measurements as "
+            "floating numbers (`x.float()`), the ids of tokens as `torch.long`, and items in the shape that its "
+            "networks read (`x.flatten(1)`)."
+        ) from error
+
+
+def _shown(x: Batch) -> Batch:
+    return x.x if isinstance(x, Labelled) else x
+
+
+def _inferred(encoder: nn.Module, x: Batch) -> Distribution:
+    law = encoder(x)
+    if isinstance(law, Distribution):
+        return law
+    raise InputError(
+        f"the encoder gives {_described(law)}, and must give a law of z: `uncollapse.gaussian(mean, log_variance)` "
+        "where it gives these two, `Independent(Normal(mean, scale), 1)` where it gives a scale. A module with "
+        "`encode` and `decode` comes in as it is by `uncollapse.foreign(module, likelihood=...)`."
+    )
+
+
+def _described(found: Any) -> str:
+    several = f" of {len(found)}" if isinstance(found, tuple | list) else ""
+    return f"a `{type(found).__name__}`{several}"

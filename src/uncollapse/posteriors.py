@@ -14,13 +14,14 @@ Family = Callable[..., Distribution]
 
 
 def gaussian(mean: Tensor, log_variance: Tensor) -> Distribution:
-    r"""The diagonal Gaussian N(mean, exp(log_variance)), parameters with shape (B, D).
+    r"""The diagonal Gaussian N(mean, exp(log_variance)), parameters with shape (B, ...).
 
     The second parameter is the logarithm of the variance, not of the standard deviation.
     """
     # Laws in float32 at least: a KL of 0.01 nats drowns in bfloat16.
     scale = (0.5 * log_variance.float() if log_variance.itemsize < 4 else 0.5 * log_variance).exp()
-    return Independent(Normal(mean.to(scale.dtype), scale, validate_args=False), 1, validate_args=False)
+    law = Normal(mean.to(scale.dtype), scale, validate_args=False)
+    return Independent(law, max(1, mean.ndim - 1), validate_args=False)
 
 
 class Posterior(nn.Module):

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
+from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler, default_collate
 
 from uncollapse import bound
-from uncollapse.bound import Batch
+from uncollapse.bound import Batch, Labelled
+from uncollapse.data import forms
 from uncollapse.errors import InputError
 
 
@@ -126,26 +127,29 @@ def source(data: Any, batch_size: int) -> Any:
     """What has `len` and `[i] -> Batch`, from what a person has.
 
     Arguments:
-        data: All items as one tensor, numpy array (floating numbers are taken in torch's default type) or
-            NamedTuple of tensors; a map-style `Dataset` of items (the first element of a tuple is the item); or
-            batches already made: a list, a `Batched`, or anything else with `len` and `[i]`.
+        data: All items in one of the forms that `forms.items_of` knows, such as a tensor, an array, or a pair (X, y)
+            of them; a map-style `Dataset` of items or of pairs (x, y); a `DataLoader` of torch's own making over
+            one, which brings its batch size; or batches already made: a list, a `Batched`, or anything else with
+            `len` and `[i]`.
         batch_size: The items of a batch, where `data` is not batches already.
 
     Raises:
         InputError: for what is empty, or has no length and index, and for a list of anything but batches.
     """
-    if isinstance(data, np.ndarray):
-        data = _as_tensor(data)
+    if isinstance(data, DataLoader):
+        data, batch_size = _of_loader(data)
+    data = forms.items_of(data)
     if isinstance(data, Tensor) or bound.is_namedtuple(data):
         bound.checked_batch(data)
         return Batched(partial(_rows, data), in_order(bound.size(data), batch_size))
-    _refuse_one_shot(data)
+    if _is_one_shot(data):
+        raise _one_shot(data)
     if isinstance(data, Dataset):
         return Batched(partial(_collate, data), in_order(len(data), batch_size))  # pyright: ignore[reportArgumentType]
     if len(data) == 0:
         raise InputError("the source of batches is empty: give at least one batch.")
     if isinstance(data, list | tuple):
-        _refuse_rows(data[0])
+        forms.refuse_rows(data)
     return data
 
 
@@ -158,54 +162,53 @@ def numbered(batches: Any) -> Iterator[tuple[Tensor, Batch]]:
         first += bound.size(x)
 
 
-def _as_tensor(array: np.ndarray) -> Tensor:
-    if isinstance(array, np.ma.MaskedArray) or array.dtype.kind not in "biufc":
-        kind = "a mask" if isinstance(array, np.ma.MaskedArray) else f"the type `{array.dtype}`"
-        raise InputError(f"the array has {kind}, which no tensor has: give an array of numbers.")
-    # Numpy may go through memory backwards, or keep a number's bytes in the other order; what is mapped stays so.
-    if min(array.strides, default=0) < 0 or not array.dtype.isnative:
-        array = array.astype(array.dtype.newbyteorder("="), order="C")
-    try:
-        tensor = torch.from_numpy(array)
-    except TypeError as error:  # A number of more digits than torch has.
-        raise InputError(f"the array cannot be a tensor: {error}") from None
-    # Numpy makes float64 of everything, which no network of torch's default type can read.
-    return tensor.to(torch.get_default_dtype()) if tensor.is_floating_point() else tensor
-
-
 def _rows(data: Any, items: Tensor) -> Batch:
     return data[items] if isinstance(data, Tensor) else type(data)(*(part[items] for part in data))
 
 
 def _collate(data: Any, items: Tensor) -> Batch:
     picked = [data[i] for i in items.tolist()]
-    if isinstance(picked[0], tuple | list) and not bound.is_namedtuple(picked[0]):
-        picked = [item[0] for item in picked]
-    return default_collate(picked)
+    first, labels = picked[0], None
+    try:
+        if isinstance(first, tuple | list) and not bound.is_namedtuple(first):
+            if len(first) > 1 and isinstance(first[1], Tensor | np.ndarray | np.number | int | float):
+                labels = default_collate([item[1] for item in picked])
+            picked = [item[0] for item in picked]
+        x = default_collate(picked)
+    except (TypeError, RuntimeError) as error:  # A picture, or items of several shapes.
+        raise InputError(
+            f"the Dataset's items make no batch: {str(error).splitlines()[0]}. Let each be a tensor of the same shape, "
+            "as by `transform=ToTensor()`, or a pair of one and its label."
+        ) from error
+    return x if labels is None else Labelled(x, labels)
 
 
-def _refuse_rows(first: Any) -> None:
-    if bound.is_namedtuple(first) or (isinstance(first, Tensor) and first.ndim > 1):
-        return
-    shape = f" with shape {tuple(first.shape)}" if isinstance(first, Tensor | np.ndarray) else ""
-    raise InputError(
-        f"a list is taken for batches, each a tensor (B, ...) or a NamedTuple of tensors, but its first element is a "
-        f"`{type(first).__name__}`{shape}: put all rows into one tensor, as in `torch.stack(rows)`."
+def _of_loader(loader: DataLoader[Any]) -> tuple[Any, int]:
+    """The Dataset and the batch size of a loader that says no more than these and whether to shuffle."""
+    size, sampler = loader.batch_size, loader.sampler
+    shuffles = (
+        isinstance(sampler, RandomSampler) and not sampler.replacement and len(sampler) == len(sampler.data_source)
     )
+    ordinary = (shuffles or type(sampler) is SequentialSampler) and loader.collate_fn is default_collate
+    if size is None or not ordinary or loader.drop_last:
+        raise _one_shot(loader)
+    return loader.dataset, size
 
 
-def _refuse_one_shot(data: Any) -> None:
+def _is_one_shot(data: Any) -> bool:
     names = dir(data)
     # `Dataset` declares no __len__ and an `IterableDataset` inherits a __getitem__ that only raises.
     indexable = "__len__" in names and "__getitem__" in names and not isinstance(data, IterableDataset)
-    if indexable and not isinstance(data, Mapping | str):
-        return
-    do = (
-        "give its dataset (`loader.dataset`) and the batch size"
-        if isinstance(data, DataLoader)
-        else "give a tensor, an array, a map-style Dataset, or a list of batches"
-    )
-    raise InputError(
+    return not indexable or isinstance(data, Mapping | str) or "toarray" in names
+
+
+def _one_shot(data: Any) -> InputError:
+    do = "give a tensor, an array, a map-style Dataset, or a list of batches"
+    if isinstance(data, DataLoader):
+        do = "give its dataset (`loader.dataset`) and the batch size"
+    elif "toarray" in dir(data):
+        do = "give all of its numbers (`x.toarray()`)"
+    return InputError(
         f"a `{type(data).__name__}` is no source of batches: a run resumes exactly only from a source with a length "
         f"and an index, and evaluation draws its noise by an item's place in it. Instead, {do}."
     )

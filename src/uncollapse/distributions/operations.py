@@ -64,8 +64,22 @@ def take(law: Any, items: Tensor | slice) -> Distribution:
 
 
 def mean(law: Distribution) -> Tensor:
-    """E[z], with shape (B, D): units in one dimension."""
-    return law.mean.flatten(1)
+    """E[z], with shape (B, ...), that of z."""
+    return law.mean
+
+
+def common(law: Any) -> Tensor | None:
+    """The numbers of a law that is the same for all items, with shape (P,); None where it is not.
+
+    A law without a batch shape, and none at all, have none that could differ.
+    """
+    if law is None or not law.batch_shape:
+        return torch.empty(0)
+    try:
+        values = torch.cat([value.unsqueeze(-1).flatten(1).cpu() for value in parameters(law).values()], 1)
+    except InputError:  # Nobody knows whether it is.
+        return None
+    return values[0] if bool((values == values[0]).all()) else None
 
 
 def pairwise_log_prob(law: Any, z: Tensor) -> Tensor:

@@ -9,14 +9,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from uncollapse.bound import Source, checked, move, size
+from uncollapse.bound import Source, size
 from uncollapse.data.kinds import Data, Kind
 from uncollapse.data.reading import Tell
 from uncollapse.errors import InputError
 from uncollapse.experiment import spec as said
 from uncollapse.experiment.parts import asked, make
 from uncollapse.inference import Inference
-from uncollapse.metrics.subject import evaluating, home
+from uncollapse.metrics.subject import evaluating, placed
+from uncollapse.model import ask
 from uncollapse.objective import Objective
 from uncollapse.randomness import seeded
 from uncollapse.terms.rates import distortion, rate
@@ -135,7 +136,7 @@ def _facts(training: said.Training, model: nn.Module, train: Source) -> dict[str
     if SIZES & asked({"": training.procedure, **training.objective.terms}):
         x = train[0]
         with torch.no_grad(), evaluating(model), seeded(0, "sizes"):
-            found = checked(model(move(x, home(model) or torch.device("cpu"))), x)
+            found = ask(model, placed(model, x))
         facts |= {"latent": found.z.shape[2:].numel(), "units": found.kl.shape[1]}
     return facts
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from uncollapse.bound import Batch, move
+from uncollapse.bound import Batch
 from uncollapse.data.batches import numbered
 from uncollapse.data.kinds import ITEMS, How, Interface
 from uncollapse.data.tensors import Tensors
@@ -19,7 +18,7 @@ from uncollapse.distributions import operations
 from uncollapse.errors import InputError
 from uncollapse.inference import Inference, amortised
 from uncollapse.metrics.rows import infer
-from uncollapse.metrics.subject import evaluating
+from uncollapse.metrics.subject import evaluating, placed
 from uncollapse.randomness import seeded
 
 
@@ -41,7 +40,7 @@ class Trained:
     """How q is found, as in its training."""
 
     def encode(self, items: Any, sample: bool = False, seed: int = 0, batch_size: int = ITEMS) -> Tensor:
-        """The posterior's mean of each item with shape (N, D), or a draw from it with shape (N, ...).
+        """The posterior's mean of each item, or a draw from it, with shape (N, ...), that of z.
 
         Arguments:
             items: What a person has of this kind of data, such as lines of text; or what `fit` takes: a tensor, an
@@ -130,19 +129,13 @@ class Trained:
     def _batches(self, items: Any, batch_size: int) -> Iterator[tuple[Tensor, Batch]]:
         """Every batch on the model's device, with the ids of its items."""
         for ids, x in numbered(self.interface.source(items, batch_size)):
-            yield ids, move(x, self._device)
+            yield ids, placed(self.model, x)
 
     def _prior_draws(self, n: int) -> Tensor:
         if n < 1:
             raise InputError(f"cannot generate {n} items: ask for at least 1.")
-        prior = self._part("prior")
-        try:
-            inspect.signature(prior.forward).bind()
-        except TypeError as error:
-            raise InputError(
-                f"this model's prior needs what is given, which `generate` does not have: {error}."
-            ) from None
-        return prior().sample((n,))
+        law = self._part("prior_law" if "prior_law" in dir(self.model) else "prior")()
+        return law.sample((n,))
 
     def _write(self, z: Tensor, how: How) -> Any:
         return self.interface.write(self._part("decoder"), z, how)

@@ -51,11 +51,16 @@ class Evaluation:
     kl_per_group: Tensor
     """(K,), the mean over items."""
     variance_of_means: Tensor | None
-    """(D,); None where the posterior has no means."""
+    """In the shape of z; None where the posterior has no means."""
     samples: int
     seed: int
     warnings: tuple[str, ...]
     rows: Rows
+
+    @property
+    def active_by_channel(self) -> list[int] | None:
+        """The active units of each channel, the first dimension of z; None where z has one dimension, or no means."""
+        return None if self.variance_of_means is None else units.active_by_channel(self.variance_of_means)
 
     def to_json(self) -> dict[str, Any]:
         """All but the rows, with None for what is not finite."""
@@ -64,6 +69,7 @@ class Evaluation:
             **{name: getattr(self, name).to_json() for name in NAMES},
             "kl_per_group": finite(self.kl_per_group.tolist()),
             "variance_of_means": None if variances is None else finite(variances.tolist()),
+            "active_by_channel": self.active_by_channel,
             "samples": self.samples,
             "seed": self.seed,
             "warnings": list(self.warnings),
@@ -72,6 +78,10 @@ class Evaluation:
     def __str__(self) -> str:
         width = max(map(len, NAMES))
         lines = [f"{name:<{width}}  {getattr(self, name)}" for name in NAMES]
+        if self.active_by_channel is not None and self.variance_of_means is not None:
+            some, each = sum(map(bool, self.active_by_channel)), self.variance_of_means[0].numel()
+            channels = f"{some} of {len(self.active_by_channel)}, by any of {each} units in each"
+            lines.append(f"{'active channels':<{width}}  {channels}")
         return "\n".join(lines + [f"warning: {text}" for text in self.warnings])
 
 
@@ -128,7 +138,7 @@ def _figures(rows: Rows, samples: int, seed: int, mi_passes: int, mi_items: int)
         kl=likelihood.kl(rows),
         mi=mi,
         mi_published=published,
-        marginal_kl=information.PATH if found is None else information.marginal_kl(rows.rate, found),
+        marginal_kl=_marginal_kl(rows, found),
         active_units=_NO_MEANS if rows.means is None else units.active_units(rows.means),
         perplexity=likelihood.perplexity(rows),
         effective_samples=likelihood.effective_samples(rows),
@@ -139,6 +149,12 @@ def _figures(rows: Rows, samples: int, seed: int, mi_passes: int, mi_items: int)
         warnings=tuple(_warnings(rows, mi, published)),
         rows=rows,
     )
+
+
+def _marginal_kl(rows: Rows, found: information.Densities | None) -> Answer:
+    if rows.prior is None:
+        return information.PRIORS
+    return information.PATH if found is None else information.marginal_kl(rows.rate, found)
 
 
 _NO_MEANS = Unavailable("the posterior's mean is not known")

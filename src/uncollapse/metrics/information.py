@@ -21,6 +21,7 @@ from uncollapse.randomness import generator
 PAIRS = 2**20
 
 PATH = Unavailable("there is no law of z given x alone: the posterior depends on the path")
+PRIORS = Unavailable("the prior is conditional: items have priors of their own, and q(z) none to be held against")
 ALONE = Unavailable("one item has no other to be told from: give at least 2")
 SINGLES = Unavailable("every batch has one item, which has no other to be told from: give larger batches")
 

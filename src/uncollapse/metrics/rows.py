@@ -16,14 +16,14 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from uncollapse import files
-from uncollapse.bound import Batch, Bound, checked, move, size, symbols
+from uncollapse.bound import Batch, Bound, size, symbols
 from uncollapse.data.batches import numbered, source
 from uncollapse.distributions import families, operations
 from uncollapse.errors import InputError
 from uncollapse.inference import Inference, amortised, plain
 from uncollapse.metrics.draws import draw
-from uncollapse.metrics.subject import AS_IT_IS, evaluating, home, networks, refining, refuse_other_signatures
-from uncollapse.model import posterior
+from uncollapse.metrics.subject import AS_IT_IS, evaluating, networks, placed, refining, refuse_other_signatures
+from uncollapse.model import ask, posterior
 from uncollapse.processes import ALONE, Processes
 from uncollapse.randomness import seeded
 
@@ -71,6 +71,8 @@ class Rows:
     """What the reader of the figures should know of how the model was run."""
     extras: dict[str, Tensor] = field(default_factory=dict)
     """What the model offers beside, each (N, ...), the mean over the bound's draws."""
+    prior: Tensor | None = None
+    """(P,), the numbers of the one prior of all items; None where they have priors of their own, or nobody knows."""
 
     @property
     def rate(self) -> Tensor:
@@ -84,7 +86,7 @@ class Rows:
 
     @property
     def means(self) -> Tensor | None:
-        """(N, D), the posterior means, as the law has them; None where there is no law or it does not know its mean."""
+        """(N, ...), the posterior means, as the law has them; None where there is no law or it does not know them."""
         try:
             return None if self.law is None else operations.mean(self.law)
         except NotImplementedError:
@@ -93,6 +95,7 @@ class Rows:
     def save(self, path: Path) -> None:
         """Writes one safetensors file, with what is not a tensor as JSON in its header."""
         tensors = {name: getattr(self, name) for name in TENSORS if getattr(self, name) is not None}
+        tensors |= {} if self.prior is None else {"prior": self.prior}
         header: dict[str, Any] = {k: getattr(self, k) for k in SETTINGS}
         if self.law is not None:
             header["law"] = families.family(self.law)
@@ -113,7 +116,8 @@ class Rows:
             header = json.loads(metadata["rows"])
             law = families.restored(header.pop("law", None), law)
             header["warnings"] = tuple(header.get("warnings", ()))
-            return cls(**{name: tensors.get(name) for name in TENSORS}, law=law, extras=extras, **header)
+            columns = {name: tensors.get(name) for name in TENSORS}
+            return cls(**columns, law=law, extras=extras, prior=tensors.get("prior"), **header)
         except (KeyError, ValueError, TypeError, AttributeError, ImportError, RecursionError) as error:
             raise InputError(f"`{path}` holds no rows of an evaluation, or is damaged: {error}.") from error
 
@@ -179,8 +183,7 @@ class _Plan(NamedTuple):
 
 
 def _measure(plan: _Plan, index: int, items: Tensor, x: Batch) -> Rows:
-    if (device := home(plan.model)) is not None:
-        x = move(x, device)
+    x = placed(plan.model, x)
     q = _posterior(plan, index, items, x)
     bound = [_figures(b) for b in _passes(plan, index, items, x, q, "bound", plan.bound_samples)]
     weights = [b.log_weights.cpu().double() for b in _passes(plan, index, items, x, q, "weights", plan.samples)]
@@ -189,12 +192,13 @@ def _measure(plan: _Plan, index: int, items: Tensor, x: Batch) -> Rows:
     return Rows(
         items=items,
         batch=torch.full((len(items),), index),
-        **_means([(n, figures) for n, figures, _ in bound]),
-        extras=_means([(n, extras) for n, _, extras in bound]),
+        **_means([(n, figures) for n, figures, *_ in bound]),
+        extras=_means([(n, extras) for n, _, extras, _ in bound]),
         log_evidence=log_evidence,
         effective=effective,
         symbols=None if counts is None else counts.cpu().double(),
         law=None if q is None else _on_host(q),
+        prior=bound[0][-1],
         **_settings(plan),
     )
 
@@ -220,10 +224,11 @@ def infer(model: Any, inference: Inference, x: Batch, items: Sequence[int], seed
     return posterior(model, x) if q is None else q
 
 
-def _figures(bound: Bound) -> tuple[int, dict[str, Tensor], dict[str, Tensor]]:
-    """What is kept of a pass, on the host: how many draws, and means over them."""
+def _figures(bound: Bound) -> tuple[int, dict[str, Tensor], dict[str, Tensor], Tensor | None]:
+    """What is kept of a pass, on the host: how many draws, means over them, and the prior."""
     figures = {"distortion": bound.distortion.cpu().double(), "kl": bound.kl.cpu().double()}
-    return len(bound.log_likelihood), figures, {k: v.cpu().double() for k, v in bound.extras.items()}
+    extras = {k: v.cpu().double() for k, v in bound.extras.items()}
+    return len(bound.log_likelihood), figures, extras, operations.common(bound.p)
 
 
 def _means(passes: list[tuple[int, dict[str, Tensor]]]) -> dict[str, Any]:
@@ -244,8 +249,7 @@ def _passes(
         z, number = None if draws is None else draws[k : k + step], min(step, count - k)
         # Seeded also where z is given, for a plain function whose dropout nobody could turn off.
         with seeded(plan.seed, purpose, index, k, device=_device(x)):
-            given = {} if z is None else {"q": operations.fixed(q, z)}
-            found = checked(plan.model(x, **given, samples=number), x, number)
+            found = ask(plan.model, x, None if z is None else operations.fixed(q, z), number)
         if z is not None and not _same(found.z, z) and OWN_NOISE not in plan.warnings:
             plan.warnings.append(OWN_NOISE)
         yield found
@@ -272,6 +276,7 @@ def _join(plan: _Plan, parts: list[Rows]) -> Rows:
     plan.warnings[:] = dict.fromkeys(text for part in parts for text in part.warnings)
     columns = {name: [getattr(part, name) for part in parts] for name in TENSORS}
     laws, extras = [part.law for part in parts if part.law is not None], [part.extras for part in parts]
+    priors = [part.prior for part in parts]
     parts.clear()
     groups = max(kl.shape[1] for kl in columns["kl"])
     # Time steps that a batch lacks cost nothing.
@@ -280,8 +285,14 @@ def _join(plan: _Plan, parts: list[Rows]) -> Rows:
         **{name: torch.cat(column) if (column := columns.pop(name))[0] is not None else None for name in TENSORS},  # pyright: ignore[reportArgumentType]
         extras={name: torch.cat([one[name] for one in extras]) for name in extras[0]},
         law=operations.cat(laws) if laws else None,
+        prior=_alike(priors),
         **_settings(plan),
     )
+
+
+def _alike(priors: list[Tensor | None]) -> Tensor | None:
+    first = priors[0]
+    return first if first is not None and all(p is not None and torch.equal(p, first) for p in priors) else None
 
 
 def _sorted(plan: _Plan, rows: Rows) -> Rows:
@@ -293,6 +304,7 @@ def _sorted(plan: _Plan, rows: Rows) -> Rows:
         **{name: None if column is None else column[order] for name, column in columns.items()},  # pyright: ignore[reportArgumentType]
         extras={name: value[order] for name, value in rows.extras.items()},
         law=None if rows.law is None else operations.take(rows.law, order),
+        prior=rows.prior,
         **_settings(plan),
     )
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from uncollapse.bound import Batch, move
 from uncollapse.errors import InputError
 from uncollapse.noise import NoiseByItem
 
@@ -26,10 +27,11 @@ def networks(model: Any) -> list[nn.Module] | None:
     return list(model.players().values()) if "players" in dir(model) else None
 
 
-def home(model: Any) -> torch.device | None:
-    """Where a network lives, and its batches must be; None for what has no parameters."""
-    parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
-    return None if parameter is None else parameter.device
+def placed(model: Any, x: Batch) -> Batch:
+    """A batch where a network's parameters are, its floating numbers of their type; as it is where there are none."""
+    parameters = model.parameters() if isinstance(model, nn.Module) else iter(())
+    like = next((p for p in parameters if p.is_floating_point()), None)
+    return x if like is None else move(x, like.device, like.dtype)
 
 
 @contextmanager
@@ -83,5 +85,6 @@ def refuse_other_signatures(model: Any) -> None:
         name = getattr(model, "__name__", type(model).__name__)
         raise InputError(
             f"`{name}` cannot be evaluated: {error}. It must have the signature `(x, q=None, samples=1)` and "
-            "return a `Bound` on the batch x, at `samples` draws from `q`, or from its own posterior without one."
+            "return a `Bound` on the batch x, at `samples` draws from `q`, or from its own posterior without one. A "
+            "module with `encode` and `decode` becomes one by `uncollapse.foreign(module, likelihood=...)`."
         ) from None

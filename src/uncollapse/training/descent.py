@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from uncollapse.bound import Batch, Bound, Source, checked_batch, items, move, size, symbols, thinned
+from uncollapse.bound import Batch, Bound, Source, checked_batch, items, size, symbols, thinned
 from uncollapse.inference import Inference, amortised, inferred
+from uncollapse.metrics.subject import placed
 from uncollapse.noise import WholeBatchNoise
 from uncollapse.objective import Loss, Objective
 from uncollapse.processes import ALONE, Processes, Share
@@ -164,7 +165,7 @@ class Descent:
         return self.batch(self.processes.agreed(int(torch.randint(len(self.train), ()))))
 
     def batch(self, index: int) -> Batch:
-        return move(checked_batch(self.train[index]), self.device)
+        return placed(self.model, checked_batch(self.train[index]))
 
     # Who descends it.
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from uncollapse.bound import Batch, Source
+from uncollapse.distributions.refusals import refusal
 from uncollapse.errors import TrainingError
 from uncollapse.metrics.evaluation import Evaluation
 from uncollapse.processes import gone
@@ -152,17 +153,10 @@ def bad_parameter(model: nn.Module, step: int) -> str | None:
 
 def refused(error: Exception, step: int) -> str | None:
     """What a law of torch would not take because it is not finite, in words; None where an error is another."""
-    here = error.__traceback__
-    while here is not None and here.tb_next is not None:
-        here = here.tb_next
-    # Its message prints a part of the value only; the value is where the error was raised.
-    if here is None or here.tb_frame.f_globals["__name__"] != "torch.distributions.distribution":
+    found = refusal(error)
+    if found is None or not isinstance(found.value, Tensor) or found.value.isfinite().all():
         return None
-    found = here.tb_frame.f_locals
-    value, law = found.get("value"), type(found.get("self")).__name__
-    if not isinstance(value, Tensor) or value.isfinite().all():
-        return None
-    return f"`{found.get('param', 'value')}` of a {law} became {_worst(value)} after step {step}"
+    return f"`{found.name}` of a {type(found.law).__name__} became {_worst(found.value)} after step {step}"
 
 
 def _worst(value: Tensor) -> float:

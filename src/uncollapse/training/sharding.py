@@ -12,6 +12,7 @@ from torch.distributions import Distribution
 from torch.utils._pytree import tree_map
 
 from uncollapse.distributions import operations
+from uncollapse.errors import InputError
 
 # torch's part of this is imported where something is in pieces: it takes more than a second.
 
@@ -22,7 +23,12 @@ def shard(players: Mapping[str, nn.Module], device: torch.device, processes: int
     from torch.distributed.fsdp import fully_shard
 
     mesh = init_device_mesh(device.type, (processes,))
-    for module in players.values():
+    for name, module in players.items():
+        if isinstance(module, nn.ParameterList | nn.ModuleList | nn.ModuleDict):
+            raise InputError(
+                f'the player `{name}` is no network with a forward pass, which FSDP needs: take `strategy="ddp"`, or '
+                "make a `VAE` of modules that share nothing."
+            )
         # FSDP gathers a player again for its backward pass by the tensors that it sees go out: show it those of a law.
         module.register_forward_hook(lambda module, given, out: tree_map(_opened, out))
         sharded = fully_shard(module, mesh=mesh)

@@ -23,7 +23,8 @@ def networks(model: Any) -> dict[str, nn.Module]:
     if "players" not in dir(model):
         raise InputError(
             f"`{type(model).__name__}` cannot be trained: it has no `players`, who step in turn. Give it a method "
-            f"`players(self)` that names its networks, such as {how}, or make a `VAE` of them."
+            f"`players(self)` that names its networks, such as {how}, or make a `VAE` of them. A module with `encode` "
+            "and `decode` becomes one by `uncollapse.foreign(module, likelihood=...)`."
         )
     found = model.players()
     named = isinstance(found, Mapping | nn.ModuleDict)
@@ -107,7 +108,8 @@ def _ownership(parameter: str, owners: list[str], players: list[str], how: str) 
     if owners:
         return (
             f"the parameter `{parameter}` is of the players {' and '.join(f'`{name}`' for name in owners)}, and each "
-            "of them would step it: give them parameters of their own, or make them one player."
+            "of them would step it: give them parameters of their own, or make them one player. A module of which each "
+            "uses a half comes in by `uncollapse.foreign(module, likelihood=..., example=x[:8])`."
         )
     there = f", as it is of none of the players ({', '.join(f'`{name}`' for name in players)})" if players else ""
     return f"the parameter `{parameter}` would not be trained{there}: {how}, or freeze it (`requires_grad_(False)`)."
