@@ -11,7 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -105,6 +105,24 @@ def _taken(number: int, path: Path) -> bool:
         return os.path.samestat(path.lstat(), os.fstat(number))
     except FileNotFoundError:
         return False
+
+
+def refuse_links(folder: Path, names: Iterable[str]) -> None:
+    """Refuses a folder in which a name that is written to leads elsewhere, as a stranger may have left it.
+
+    Arguments:
+        folder: The folder, which may be a link itself: whoever named it chose it.
+        names: Of files and folders in it, whether they are there or not.
+
+    Raises:
+        InputError: where one is a link, a pipe or a device.
+    """
+    for path in (folder / name for name in names):
+        if path.is_symlink() or (path.exists() and not (path.is_file() or path.is_dir())):
+            raise InputError(
+                f"`{path}` is a link, a pipe or a device, and what is written to it would leave `{folder}`: put what "
+                "it leads to in its place, or remove it."
+            )
 
 
 def unwritable(path: Path, error: OSError) -> InputError:

@@ -138,6 +138,7 @@ def _instead(used: set[str]) -> list[str]:
 def _tensorboard(folder: Path) -> Listener:
     if find_spec("tensorboard") is None:
         raise InputError("TensorBoard is not installed: `pip install 'uncollapse[tensorboard]'`.")
+    from uncollapse.experiment.run import TENSORBOARD
     from uncollapse.training.listeners import TensorBoard
 
-    return TensorBoard(folder / "tensorboard")
+    return TensorBoard(folder / TENSORBOARD)

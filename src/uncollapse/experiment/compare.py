@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from uncollapse import files
 from uncollapse.errors import InputError
 from uncollapse.experiment.run import (
     ENVIRONMENT,
@@ -33,7 +34,7 @@ from uncollapse.experiment.summary import FIGURES, Comparison
 _LOOK = 0.5  # seconds between two looks at the cells
 _PATIENCE = 60.0  # seconds that a cell has to end when it is told to: it finishes its step and keeps it
 _HANDOVER = 60.0  # seconds to wait for a cell that a killed comparison has left behind: it ends by itself
-ABOUT = "compare.json"
+ABOUT, CELLS = "compare.json", "cells"
 #: What a process that is killed while it makes a comparison's folder may leave in it.
 _BEGUN = {LOCK, "compare.partial"}
 #: Why a cell of an earlier command has no figures.
@@ -165,9 +166,11 @@ def run(
     if jobs < 1:
         raise InputError(f"{jobs} jobs run nothing: ask for at least 1.")
     _check(out)
-    with held(out, "comparing"):
+    with held(out, "comparing", [CELLS]):
         _open(out, fit_arguments, data)
-        states = [State(r, s, out / "cells" / f"{r}-seed{s}") for s in seeds for r in remedies]
+        states = [State(r, s, out / CELLS / f"{r}-seed{s}") for s in seeds for r in remedies]
+        for state in states:
+            files.refuse_links(out / CELLS, (state.folder.name, log(state.folder).name))
         _check_data(_everything(out, states), data)
         extra = ["--samples", str(samples), *(["--items", str(items)] if items else []), "--quiet"]
         _train(states, [*fit_arguments, *extra], _evaluation(samples, items), jobs, show)
@@ -315,7 +318,7 @@ def _watch(ends: Sequence[Future[None]], states: list[State], show: Callable[[li
 
 def _everything(out: Path, states: Sequence[State]) -> list[State]:
     """The cells asked for and those that are there; what has not the name of a cell is none."""
-    asked, cells = {state.folder.name for state in states}, out / "cells"
+    asked, cells = {state.folder.name for state in states}, out / CELLS
     earlier = sorted(p for p in cells.iterdir() if p.is_dir() and p.name not in asked) if cells.is_dir() else []
     named = [(p, match) for p in earlier if (match := _CELL.fullmatch(p.name))]
     return [*states, *(State(match[1], int(match[2]), p, "done") for p, match in named)]

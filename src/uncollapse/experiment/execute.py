@@ -60,7 +60,7 @@ def train(
     model = build.model(spec, data.facts)
     valid = data.batches("valid")
     processes, named = hardware.processes, identity(spec, data.fingerprint)
-    probe = Probe(out / "probe", model, subset(valid, ITEMS), processes, build.inference(spec.training))
+    probe = Probe(out / run.PROBE, model, subset(valid, ITEMS), processes, build.inference(spec.training))
     heard = [run.SameFolder(out), probe, JSONLines(out / run.METRICS), *listeners] if processes.leads else [probe]
     trainer = build.trainer(
         spec.training,
