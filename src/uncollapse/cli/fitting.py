@@ -108,7 +108,7 @@ def _conclude(run: Path, judged: Judged, json: bool, after: str = "") -> None:
         if json:
             show.document({"run": str(run), **judged.report})
         else:
-            print(f"{judged.figures}\n\n{judged.report['verdict']}{after}")
+            show.say(f"{judged.figures}\n\n{judged.report['verdict']}{after}")
 
 
 def _next(folder: Path, verdict: str, remedies: str, example: str) -> str:
