@@ -137,7 +137,7 @@ def write_text(path: Path, text: str) -> None:
         file.write(content)
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     """Writes a safetensors file in place of what was there, a tensor at a time; they may share memory.
 
     Arguments:
@@ -145,18 +145,23 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
         tensors: By name, on any device.
         metadata: Texts beside them.
 
+    Returns:
+        The digest of all of it, which is in the file too.
+
     Raises:
         InputError: where it cannot be written, and for a type of tensor that the format has not.
     """
     # Wide types first, as the format wants its tensors aligned.
     parts = sorted(tensors.items(), key=lambda part: (-part[1].element_size(), part[0]))
     parts = {name: tensor.detach().cpu().contiguous() for name, tensor in parts}
-    header = json.dumps(_header(parts, {**metadata, DIGEST: _digest(parts, metadata)})).encode()
+    digest = _digest(parts, metadata)
+    header = json.dumps(_header(parts, {**metadata, DIGEST: digest})).encode()
     header += b" " * (-len(header) % 8)
     with replacing(path) as file:
         file.write(len(header).to_bytes(8, "little") + header)
         for tensor in parts.values():
             file.write(_content(tensor))
+    return digest
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

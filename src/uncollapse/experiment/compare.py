@@ -339,17 +339,22 @@ def _row(state: State, evaluation: str) -> dict[str, Any]:
 
 
 def _figures(path: Path) -> dict[str, Any] | None:
-    """The figures of a cell; None where there are none, or where they are damaged and must be made again."""
+    """The figures of a cell; None where there are none, or where they are damaged or not those of the rows beside them.
+
+    Those that name no rows, being of an earlier version, are made again too.
+    """
     from uncollapse.metrics.rows import Rows
 
     try:
         figures = read_json(path)
-        Rows.load(path.with_name(f"{_rows(path.name)}.safetensors"))
+        needed = {*FIGURES, "seconds", "cpu_seconds", "verdict", "rows_digest"}
+        if not isinstance(figures, dict) or not needed <= figures.keys():
+            return None
+        Rows.load(path.with_name(f"{_rows(path.name)}.safetensors"), figures["rows_digest"] or "")
     except InputError:
         return None
-    whole = isinstance(figures, dict) and {*FIGURES, "seconds", "cpu_seconds", "verdict"} <= figures.keys()
     # Somebody may have looked at a cell before it was trained to its end.
-    return figures if whole and figures.get("finished", True) else None
+    return figures if figures.get("finished", True) else None
 
 
 def _rows(evaluation: str) -> str:

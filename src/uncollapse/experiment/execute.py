@@ -164,13 +164,15 @@ def standing(path: Path, spec: Spec) -> str | None:
 
 
 def keep(path: Path, judged: Judged) -> None:
-    """Keeps figures and their rows in the folder of their run.
+    """Keeps figures and their rows in the folder of their run: first the rows, whose digest the figures name.
+
+    A kill in between, or another evaluation at the same time, leaves figures that name other rows than are there.
 
     Raises:
         InputError: where they cannot be written.
     """
-    judged.figures.rows.save(path / f"rows-{judged.name}.safetensors")
-    run.write_json(path / f"evaluation-{judged.name}.json", judged.report)
+    digest = judged.figures.rows.save(path / f"rows-{judged.name}.safetensors")
+    run.write_json(path / f"evaluation-{judged.name}.json", {**judged.report, "rows_digest": digest})
 
 
 def _verdict(figures: Evaluation, data: Data, split: str) -> str:

@@ -8,7 +8,7 @@ lock                 held by the process that trains
 metrics.jsonl        windows and epochs of training
 checkpoints/         the last and the best
 probe/               posterior parameters and rate of 500 fixed items at scheduled steps
-evaluation-*.json    figures, each with its rows beside it
+evaluation-*.json    figures, each with the digest of its rows, which are beside it
 """
 
 from __future__ import annotations
