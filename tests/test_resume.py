@@ -22,8 +22,8 @@ from torch import Tensor
 
 import uncollapse as uc
 from test_trainer import Killed, Stochastic, data, small, told, trainer, weights
-from uncollapse.cli.signals import PARENT, Terminated, terminable
 from uncollapse.experiment import run as runs
+from uncollapse.signals import PARENT, Terminated, terminable
 from uncollapse.training import checkpoints, interruption
 from uncollapse.training.checkpoints import Checkpoints, newest_best, read
 from uncollapse.training.events import Event
@@ -160,10 +160,9 @@ def test_a_dial_stands_where_it_stood_when_a_run_goes_on(tmp_path: Path) -> None
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Ctrl-C as in a person's shell; a test run in the background would ignore it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with terminable():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         yield
-    signal.signal(signal.SIGINT, before)
 
 
 def send(number: signal.Signals) -> Callable[[], None]:
@@ -346,7 +345,11 @@ def test_the_state_of_another_run_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("left", [None, 0, 1, 3, 4])
-@pytest.mark.parametrize("tail", [b"", b'{"kind": "win', b"\0" * 50, b"\0" * 50 + b'{"kind": "window"}\n'])
+@pytest.mark.parametrize(
+    "tail",
+    [b"", b'{"kind": "win', b"\0" * 50, b"\0" * 50 + b'{"kind": "window"}\n'],
+    ids=["nothing", "half a line", "zeros", "zeros and a line"],
+)
 def test_what_a_log_has_lost_is_said_and_stands_in_it(
     tmp_path: Path, left: int | None, tail: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:

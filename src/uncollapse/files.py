@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from uncollapse.errors import InputError, because
+from uncollapse.signals import unfinished
 
 DIGEST = "digest"
 #: How often a file is looked for that nobody else writes, before it is written all the same.
@@ -56,7 +57,7 @@ def replacing(path: Path, aside: Path | None = None) -> Iterator[BinaryIO]:
     """
     aside = aside or path.with_suffix(".partial")
     try:
-        with _alone(aside) as file:  # Until it has its name: a lock goes with the file's closing.
+        with _alone(aside) as file, unfinished(aside):  # Until it has its name: a lock goes with the file's closing.
             try:
                 yield file
                 file.flush()

@@ -14,8 +14,8 @@ from cyclopts import App, CycloptsError, Parameter, UnknownCommandError, UnusedC
 from uncollapse import __version__
 from uncollapse.cli import comparing, fitting, listing, show, using
 from uncollapse.cli.memory import keep_large_blocks
-from uncollapse.cli.signals import Terminated, terminable
 from uncollapse.errors import InputError, TrainingError, because, unknown
+from uncollapse.signals import Terminated, terminable
 
 app = App(
     name="uncollapse",

@@ -30,6 +30,7 @@ from uncollapse.experiment.run import (
     write_json,
 )
 from uncollapse.experiment.summary import FIGURES, Comparison
+from uncollapse.training.interruption import held_back
 
 _LOOK = 0.5  # seconds between two looks at the cells
 _PATIENCE = 60.0  # seconds that a cell has to end when it is told to: it finishes its step and keeps it
@@ -39,6 +40,8 @@ ABOUT, CELLS = "compare.json", "cells"
 _BEGUN = {LOCK, "compare.partial"}
 #: Why a cell of an earlier command has no figures.
 ABSENT = "not trained to its end, or not evaluated with these samples and items, yet"
+_STOPPING = "stopping every cell after its step, to keep it; once more stops at once."
+_STOPPED = "stopped; the same command goes on from the last checkpoints."
 #: The options that say where a text lies.
 _TEXT = ("--train ", "--valid ", "--test ")
 _CELL = re.compile(r"(.+)-seed(\d+)")
@@ -80,7 +83,7 @@ class State:
 class Processes:
     """The processes of a comparison, out of reach of its terminal; none starts once they were stopped.
 
-    None outlives it, even where it is killed: each ends by itself when its parent is gone (see `cli.signals`).
+    None outlives it, even where it is killed: each ends by itself when its parent is gone (see `signals`).
     """
 
     def __init__(self) -> None:
@@ -116,8 +119,6 @@ class Processes:
         """Lets all of them finish their step and end; ends by force who does not, and all if this is interrupted."""
         with self._lock:
             self._stopped, running = True, list(self._running)
-        if running:
-            print("stopping every cell after its step, to keep it; once more stops at once.", file=sys.stderr)
         for process in running:
             process.terminate()
         deadline = time.monotonic() + _PATIENCE
@@ -188,16 +189,13 @@ def _train(
 ) -> None:
     """Runs every cell that is not done, some at a time."""
     processes = Processes()
-    with ThreadPoolExecutor(jobs) as pool:
+    with held_back(lambda: _STOPPED, _STOPPING) as stopping, ThreadPoolExecutor(jobs) as pool:
         try:
             cells = [(state, fit_arguments, evaluation, jobs, processes) for state in states]
-            _watch([pool.submit(_run_cell, *cell) for cell in cells], states, show)
-        except BaseException as ended:
+            _watch([pool.submit(_run_cell, *cell) for cell in cells], states, show, stopping)
+        finally:  # Of a comparison that has come to its end nothing is left to stop.
             pool.shutdown(wait=False, cancel_futures=True)
             processes.stop()
-            if isinstance(ended, KeyboardInterrupt):
-                ended.args = ("stopped; the same command goes on from the last checkpoints.",)
-            raise
 
 
 def collect(out: Path, samples: int, items: int | None = None, asked: Sequence[State] = ()) -> Comparison:
@@ -303,9 +301,17 @@ def _await(folder: Path, processes: Processes) -> None:
         time.sleep(_LOOK)
 
 
-def _watch(ends: Sequence[Future[None]], states: list[State], show: Callable[[list[State]], None] | None) -> None:
+def _watch(
+    ends: Sequence[Future[None]],
+    states: list[State],
+    show: Callable[[list[State]], None] | None,
+    stopping: Callable[[], bool],
+) -> None:
+    """Shows how far the cells are until all have ended, or until they are to stop."""
     while not all(end.done() for end in ends):
         time.sleep(_LOOK)
+        if stopping():
+            return
         for state in states:
             state.look()
         if show:
