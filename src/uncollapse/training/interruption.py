@@ -63,7 +63,7 @@ def _leave(number: signal.Signals, what: Any, says: str) -> None:
     if what is signal.SIG_DFL:
         with suppress(OSError):
             print(says, file=sys.stderr, flush=True)  # Nobody else will.
-        signal.raise_signal(number)
+        return signal.raise_signal(number)
     try:
         what(number, None)  # Without a frame, as nothing is in the middle of anything now.
     except KeyboardInterrupt as stopped:
