@@ -11,13 +11,13 @@ from uncollapse.metrics.information import is_floor, marginal_kl_floor
 #: Below this many nats z tells practically nothing about x, whatever the units' variances are.
 NEGLIGIBLE = 0.1
 #: From this many nats on, what the prior draws is not what the decoder was trained on; docs/metrics.md says why.
-MISMATCH = 2.0
+MISMATCH = 1.5
 
 
 def verdict(figures: Evaluation) -> str:
     """One sentence that begins with "collapsed", "mismatched", "partly collapsed", "healthy" or "unknown".
 
-    Collapsed: no unit is active, or the mutual information is below 0.1 nats. Mismatched: q(z) is more than 2 nats
+    Collapsed: no unit is active, or the mutual information is below 0.1 nats. Mismatched: q(z) is more than 1.5 nats
     from the prior, beyond two standard errors. Partly collapsed: fewer than half of the units are active. The active
     units depend on the scale of the latent space; the mutual information does not.
     """
