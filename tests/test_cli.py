@@ -147,6 +147,13 @@ def test_after_a_collapse_fit_advises_what_was_not_used(used: str, advice: str) 
     assert f"--with {used}," not in says
 
 
+def test_after_a_mismatch_fit_advises_no_draws_of_the_prior() -> None:
+    says = fitting._next(Path("run"), "mismatched: KL(q(z) || p(z)) is at least 6.0 nats", "beta")
+    assert "objective.weights.rate" in says
+    assert "generate" not in says
+    assert "uncollapse interpolate run" in says
+
+
 def test_fit_names_its_folder_after_recipe_remedies_and_seed(
     tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -33,10 +33,12 @@ def figures(folder: Path, **change: Any) -> Path:
     """The figures of a cell, and the rows behind them."""
     one = {"value": 1.0, "se": 0.1}
     names = ("nll", "neg_elbo", "kl", "mi", "active_units", "seconds", "cpu_seconds")
-    write_json(folder / "evaluation-test-k5-s0.json", {**dict.fromkeys(names, one), "verdict": "healthy", **change})
     n, counts = torch.zeros(3), {"samples": 5, "bound_samples": 1, "seed": 0}
-    rows = Rows(torch.arange(3), n, n.double(), n.double().unsqueeze(1), n.double(), None, None, None, **counts)
-    rows.save(folder / "rows-test-k5-s0.safetensors")
+    evidence = n.double() - float(change.get("nll", 1.0))
+    rows = Rows(torch.arange(3), n, n.double(), n.double().unsqueeze(1), evidence, None, None, None, **counts)
+    bond = {"rows_digest": rows.save(folder / "rows-test-k5-s0.safetensors")}
+    said = {**dict.fromkeys(names, one), "verdict": "healthy", **bond, **change}
+    write_json(folder / "evaluation-test-k5-s0.json", said)
     return folder
 
 
@@ -203,6 +205,38 @@ def test_damaged_figures_are_made_again(short: Path) -> None:
     assert compare.collect(short, 5).rows[0]["absent"]
     assert errors(short, ["plain"]) == {"plain": ""}
     assert "absent" not in compare.collect(short, 5).rows[0]
+
+
+@pytest.mark.parametrize("newer", ["rows-test-k5-s0.safetensors", "evaluation-test-k5-s0.json"])
+def test_figures_and_rows_of_two_evaluations_are_no_pair(short: Path, tmp_path: Path, newer: str) -> None:
+    errors(short, ["plain"])
+    (tmp_path / "newer").mkdir()
+    path = figures(tmp_path / "newer", nll=2.0) / newer
+    path.replace(short / "cells" / "plain-seed0" / newer)
+    assert compare.collect(short, 5).rows[0]["absent"]
+    assert errors(short, ["plain"]) == {"plain": ""}
+    assert "absent" not in compare.collect(short, 5).rows[0]
+
+
+def test_figures_that_name_no_rows_are_made_again(short: Path) -> None:
+    errors(short, ["plain"])
+    path = short / "cells" / "plain-seed0" / "evaluation-test-k5-s0.json"
+    said = json.loads(path.read_text())
+    for bond in ({}, {"rows_digest": None}):
+        write_json(path, {**{k: v for k, v in said.items() if k != "rows_digest"}, **bond})
+        assert compare.collect(short, 5).rows[0]["absent"]
+
+
+def test_rows_that_are_replaced_while_they_are_compared_are_refused(tmp_path: Path) -> None:
+    for name in ("plain-seed0", "beta-seed0"):
+        cell(tmp_path, name, "f")
+    found = compare.collect(tmp_path, 5)
+    assert found.difference("beta", "nll") is not None
+    figures(tmp_path / "cells" / "beta-seed0", nll=2.0)
+    with pytest.raises(
+        InputError, match="holds other rows than those of the figures beside it: evaluate the run again"
+    ):
+        found.difference("beta", "nll")
 
 
 def test_a_cell_that_was_looked_at_before_its_end_is_trained_to_it(short: Path) -> None:

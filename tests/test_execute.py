@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -13,7 +15,7 @@ from uncollapse import files
 from uncollapse.cli.options import Options
 from uncollapse.data.corpora import TextFiles
 from uncollapse.errors import InputError
-from uncollapse.experiment import execute, run
+from uncollapse.experiment import compare, execute, run
 from uncollapse.experiment.api import load
 from uncollapse.experiment.spec import Spec
 from uncollapse.experiment.trained import Trained
@@ -144,8 +146,33 @@ def test_what_a_training_came_to_while_it_was_judged_is_not_said_of_the_weights_
         execute.train(spec, path, {})
         return trained
 
-    before = execute.seconds(tmp_path / "run", "seconds")
+    before = execute.seconds(execute.last_state(tmp_path / "run"), "seconds")
     monkeypatch.setattr(execute, "load", load_and_go_on)
     report = execute.judge(tmp_path / "run", samples=1).report
     assert report["finished"] is False
-    assert report["seconds"] == before != execute.seconds(tmp_path / "run", "seconds")
+    assert report["seconds"] == before != execute.seconds(execute.last_state(tmp_path / "run"), "seconds")
+
+
+def test_the_time_of_a_training_is_known_without_its_log(trained: Path) -> None:
+    before = execute.judge(trained, samples=1).report
+    assert before["cpu_seconds"]["value"] > 0
+    (trained / run.METRICS).write_bytes(b"")
+    after = execute.judge(trained, samples=1).report
+    assert [after[clock] for clock in ("seconds", "cpu_seconds")] == [
+        before[clock] for clock in ("seconds", "cpu_seconds")
+    ]
+
+
+def test_a_kill_between_rows_and_figures_leaves_no_pair(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "evaluation-test-k1-s0.json"
+    execute.keep(trained, execute.judge(trained, samples=1))
+    assert compare._figures(trained / name) is not None
+    judged = execute.judge(trained, samples=1)
+    other = replace(judged.figures.rows, distortion=judged.figures.rows.distortion + 1)  # Of other weights.
+    with monkeypatch.context() as during:
+        during.setattr(run, "write_json", mock.Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            execute.keep(trained, judged._replace(figures=replace(judged.figures, rows=other)))
+    assert compare._figures(trained / name) is None
+    execute.keep(trained, judged)
+    assert compare._figures(trained / name) is not None

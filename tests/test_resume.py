@@ -22,8 +22,8 @@ from torch import Tensor
 
 import uncollapse as uc
 from test_trainer import Killed, Stochastic, data, small, told, trainer, weights
-from uncollapse.cli.signals import PARENT, Terminated, terminable
 from uncollapse.experiment import run as runs
+from uncollapse.signals import PARENT, Terminated, terminable
 from uncollapse.training import checkpoints, interruption
 from uncollapse.training.checkpoints import Checkpoints, newest_best, read
 from uncollapse.training.events import Event
@@ -160,10 +160,9 @@ def test_a_dial_stands_where_it_stood_when_a_run_goes_on(tmp_path: Path) -> None
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Ctrl-C as in a person's shell; a test run in the background would ignore it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with terminable():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         yield
-    signal.signal(signal.SIGINT, before)
 
 
 def send(number: signal.Signals) -> Callable[[], None]:
@@ -343,6 +342,48 @@ def test_the_state_of_another_run_is_refused(tmp_path: Path) -> None:
     begun(tmp_path, max_epochs=1).fit()
     with pytest.raises(uc.InputError, match="the last checkpoint is of another run"):
         begun(tmp_path, procedure=Aggressive()).fit()
+
+
+@pytest.mark.parametrize("left", [None, 0, 1, 3, 4])
+@pytest.mark.parametrize(
+    "tail",
+    [b"", b'{"kind": "win', b"\0" * 50, b"\0" * 50 + b'{"kind": "window"}\n'],
+    ids=["nothing", "half a line", "zeros", "zeros and a line"],
+)
+def test_what_a_log_has_lost_is_said_and_stands_in_it(
+    tmp_path: Path, left: int | None, tail: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = whole(tmp_path, window=4)
+    with pytest.raises(Killed):
+        begun(tmp_path, at("step", 14, die), window=4).fit()
+    log = tmp_path / "cut.jsonl"
+    told_before = told(tmp_path / "whole.jsonl")[:4]  # Three windows and an epoch.
+    if left is None:
+        log.unlink()
+    else:
+        log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:left]) + tail)
+    for _ in range(2):  # Gone on with once more, nothing is lost again.
+        other = begun(tmp_path, window=4)
+        other.fit()
+    lost, said = 4 - (left or 0), capsys.readouterr().err
+    where = f"uncollapse: `{log}` has lost {lost} of its 4 records, as a cut of power may take them; of the run itself"
+    assert said == (f"{where} nothing is lost.\n" if lost else "")
+    gone = [{"kind": "lost", "step": 13, "of": 60, "epoch": 1}] * lost
+    assert told(log) == [*told_before[: left or 0], *gone, *told(tmp_path / "whole.jsonl")[4:]]
+    assert torch.equal(weights(one), weights(other))
+
+
+def test_an_epoch_is_on_the_disk_before_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sync, log, there = os.fsync, tmp_path / "cut.jsonl", []
+
+    def note(number: int) -> None:
+        sync(number)
+        if os.path.samestat(os.fstat(number), log.stat()):
+            there.append([path.name for path in files_of(tmp_path, "last")])
+
+    monkeypatch.setattr(os, "fsync", note)
+    begun(tmp_path, max_epochs=2, checkpoint_seconds=1e9).fit()
+    assert there == [[], ["last-00000012.safetensors"]]
 
 
 # A disk that is full, a folder that is gone.

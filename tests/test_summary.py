@@ -24,7 +24,7 @@ def cell(folder: Path, remedy: str, seed: int, nll: Tensor, seconds: float = 10.
     kl = torch.zeros(n, 1, dtype=torch.float64)
     batch, counts = torch.zeros(n), {"samples": 5, "bound_samples": 1, "seed": 0}
     rows = Rows(torch.arange(n), batch, nll + 1, kl, -nll, None, None, None, **counts)
-    rows.save(folder / f"{name}.safetensors")
+    digest = rows.save(folder / f"{name}.safetensors")
     figures = {key: figure(2.0) for key in ("neg_elbo", "kl", "active_units")}
     return {
         **figures,
@@ -37,6 +37,7 @@ def cell(folder: Path, remedy: str, seed: int, nll: Tensor, seconds: float = 10.
         "verdict": "healthy: 3 of 4 units active",
         "folder": str(folder),
         "rows": name,
+        "rows_digest": digest,
     }
 
 

@@ -11,7 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from uncollapse.errors import InputError, because
+from uncollapse.signals import unfinished
 
 DIGEST = "digest"
 #: How often a file is looked for that nobody else writes, before it is written all the same.
@@ -56,7 +57,7 @@ def replacing(path: Path, aside: Path | None = None) -> Iterator[BinaryIO]:
     """
     aside = aside or path.with_suffix(".partial")
     try:
-        with _alone(aside) as file:  # Until it has its name: a lock goes with the file's closing.
+        with _alone(aside) as file, unfinished(aside):  # Until it has its name: a lock goes with the file's closing.
             try:
                 yield file
                 file.flush()
@@ -107,6 +108,24 @@ def _taken(number: int, path: Path) -> bool:
         return False
 
 
+def refuse_links(folder: Path, names: Iterable[str]) -> None:
+    """Refuses a folder in which a name that is written to leads elsewhere, as a stranger may have left it.
+
+    Arguments:
+        folder: The folder, which may be a link itself: whoever named it chose it.
+        names: Of files and folders in it, whether they are there or not.
+
+    Raises:
+        InputError: where one is a link, a pipe or a device.
+    """
+    for path in (folder / name for name in names):
+        if path.is_symlink() or (path.exists() and not (path.is_file() or path.is_dir())):
+            raise InputError(
+                f"`{path}` is a link, a pipe or a device, and what is written to it would leave `{folder}`: put what "
+                "it leads to in its place, or remove it."
+            )
+
+
 def unwritable(path: Path, error: OSError) -> InputError:
     """What to say of a file that cannot be written."""
     return InputError(f"cannot write `{path}`: {because(error)}.")
@@ -119,7 +138,7 @@ def write_text(path: Path, text: str) -> None:
         file.write(content)
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     """Writes a safetensors file in place of what was there, a tensor at a time; they may share memory.
 
     Arguments:
@@ -127,18 +146,23 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
         tensors: By name, on any device.
         metadata: Texts beside them.
 
+    Returns:
+        The digest of all of it, which is in the file too.
+
     Raises:
         InputError: where it cannot be written, and for a type of tensor that the format has not.
     """
     # Wide types first, as the format wants its tensors aligned.
     parts = sorted(tensors.items(), key=lambda part: (-part[1].element_size(), part[0]))
     parts = {name: tensor.detach().cpu().contiguous() for name, tensor in parts}
-    header = json.dumps(_header(parts, {**metadata, DIGEST: _digest(parts, metadata)})).encode()
+    digest = _digest(parts, metadata)
+    header = json.dumps(_header(parts, {**metadata, DIGEST: digest})).encode()
     header += b" " * (-len(header) % 8)
     with replacing(path) as file:
         file.write(len(header).to_bytes(8, "little") + header)
         for tensor in parts.values():
             file.write(_content(tensor))
+    return digest
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -12,10 +12,10 @@ from io import TextIOWrapper
 from cyclopts import App, CycloptsError, Parameter, UnknownCommandError, UnusedCliTokensError
 
 from uncollapse import __version__
-from uncollapse.cli import comparing, fitting, listing, using
+from uncollapse.cli import comparing, fitting, listing, show, using
 from uncollapse.cli.memory import keep_large_blocks
-from uncollapse.cli.signals import Terminated, terminable
 from uncollapse.errors import InputError, TrainingError, because, unknown
+from uncollapse.signals import Terminated, terminable
 
 app = App(
     name="uncollapse",
@@ -123,5 +123,5 @@ def _starved(error: Exception) -> str:
 
 def _refused(why: str, status: int) -> int:
     with suppress(OSError):  # Nobody may be there to tell, but the status says it too.
-        print(f"uncollapse: {' '.join(why.split())}", file=sys.stderr, flush=True)
+        show.note(f"uncollapse: {' '.join(why.split())}")
     return status

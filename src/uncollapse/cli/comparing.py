@@ -58,7 +58,7 @@ def compare(
         show.document(found.to_json())
     else:
         _print(found)
-        print(f"\n{out / 'comparison.json'} has the figures; each run is in {out / 'cells'}.")
+        show.say(f"\n{out / 'comparison.json'} has the figures; each run is in {out / 'cells'}.")
     _complain(found, names, list(range(seeds)), out)
 
 
@@ -91,7 +91,7 @@ def demo(
     _print(shown)
     _complain(found, list(DEMO), [seed], out)
     _speak(out / "cells" / f"aggressive-seed{seed}", seed)
-    print(f"\n{out / 'comparison.json'} has the figures; each run is in {out / 'cells'}.")
+    show.say(f"\n{out / 'comparison.json'} has the figures; each run is in {out / 'cells'}.")
 
 
 def _run(
@@ -143,13 +143,13 @@ def _speak(folder: Path, seed: int) -> None:
 
     trained = load(folder)
     print("\nSentences from the prior of the model with aggressive training:")
-    print(*(f"  {text}" for text in trained.generate(5, "sample", temperature=0.7, seed=seed)), sep="\n")
+    show.say(*(f"  {text}" for text in trained.generate(5, "sample", temperature=0.7, seed=seed)))
     print(f'\nOn the line from "{ENDS[0]}" to "{ENDS[1]}":')
     try:
         texts = trained.interpolate(*ENDS, steps=5)
     except InputError as error:  # With a `--set` that leaves few words.
         texts = [f"nothing: {error}"]
-    print(*(f"  {text}" for text in texts), sep="\n")
+    show.say(*(f"  {text}" for text in texts))
 
 
 def _complain(found: Comparison, names: list[str], seeds: list[int], out: Path) -> None:

@@ -108,7 +108,7 @@ def _conclude(run: Path, judged: Judged, json: bool, after: str = "") -> None:
         if json:
             show.document({"run": str(run), **judged.report})
         else:
-            print(f"{judged.figures}\n\n{judged.report['verdict']}{after}")
+            show.say(f"{judged.figures}\n\n{judged.report['verdict']}{after}")
 
 
 def _next(folder: Path, verdict: str, remedies: str, example: str) -> str:
@@ -118,6 +118,9 @@ def _next(folder: Path, verdict: str, remedies: str, example: str) -> str:
         f"uncollapse interpolate {run} {example}",
         f"uncollapse encode {run} FILE -o z.npy",
     ]
+    if verdict.startswith("mismatched"):  # No draws of the prior, which are new to the decoder.
+        raised = "objective.weights.rate up to 1, without `beta` or a dial that keeps it lower"
+        lines = [f"the same command with {raised}, and another --out", *lines[1:]]
     if verdict.startswith(("collapsed", "partly")):
         lines = [*_instead(set(remedies.split("+"))), *lines[:1]]
     return "\n\nNext:\n" + "\n".join(f"  {line}" for line in lines)
@@ -138,6 +141,7 @@ def _instead(used: set[str]) -> list[str]:
 def _tensorboard(folder: Path) -> Listener:
     if find_spec("tensorboard") is None:
         raise InputError("TensorBoard is not installed: `pip install 'uncollapse[tensorboard]'`.")
+    from uncollapse.experiment.run import TENSORBOARD
     from uncollapse.training.listeners import TensorBoard
 
-    return TensorBoard(folder / "tensorboard")
+    return TensorBoard(folder / TENSORBOARD)

@@ -1,4 +1,7 @@
-"""How the command line shows things: tables, JSON, progress."""
+"""How the command line shows things: text, tables, JSON, progress.
+
+Whatever a text, a file or a run's folder holds passes through here, so that it cannot steer the terminal.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from uncollapse.documents import finite
+from uncollapse.documents import finite, visible
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,12 +25,21 @@ _WIDE = 10_000  # columns, where nobody looks at a terminal: nothing wraps
 
 def document(content: Any) -> None:
     """Prints one JSON document."""
-    print(json.dumps(finite(content), indent=1, ensure_ascii=False, allow_nan=False))
+    say(json.dumps(finite(content), indent=1, ensure_ascii=False, allow_nan=False))
+
+
+def say(*texts: str) -> None:
+    """Prints texts, a line each: as they are to a file or a pipe, with visible control characters on a terminal."""
+    print(*map(_shown, texts), sep="\n")
 
 
 def note(text: str) -> None:
     """Says something about the work, not of its result."""
-    print(text, file=sys.stderr, flush=True)
+    print(visible(text), file=sys.stderr, flush=True)
+
+
+def _shown(text: str) -> str:
+    return visible(text) if sys.stdout.isatty() else text
 
 
 def table(rows: Sequence[Sequence[str]]) -> None:
@@ -47,7 +59,7 @@ def _grid(rows: Sequence[Sequence[str]]) -> Table:
     header, *body = rows
     grid = Table(*header, box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for row in body:
-        grid.add_row(*(Text(cell) for cell in row))
+        grid.add_row(*(Text(_shown(cell)) for cell in row))
     return grid
 
 
@@ -99,12 +111,13 @@ def cells() -> Iterator[Callable[[list[State]], None]]:
 def _bars(states: Sequence[State]) -> Table:
     from rich.progress_bar import ProgressBar
     from rich.table import Table
+    from rich.text import Text
 
     grid = Table(box=None, pad_edge=False)
     for state in states:
         completed = state.total if state.status == "done" else state.step
         bar = ProgressBar(state.total or 1, completed or float(state.status == "done"), width=30)
-        grid.add_row(f"{state.remedy}, seed {state.seed}", state.status, bar, _where(state))
+        grid.add_row(f"{state.remedy}, seed {state.seed}", state.status, bar, Text(visible(_where(state))))
     return grid
 
 

@@ -162,7 +162,7 @@ def encode(
     if json:
         show.document({"file": str(out), "shape": list(z.shape)})
     else:
-        print(f"{out}: {' x '.join(map(str, z.shape))} numbers")
+        show.say(f"{out}: {' x '.join(map(str, z.shape))} numbers")
 
 
 def _check_ways(trained: Trained, decode: str | None, **given: float | None) -> None:
@@ -230,4 +230,4 @@ def _print(trained: Trained, written: Any, json: bool) -> None:
     if json:
         show.document({trained.interface.unit: trained.interface.plain(written)})
     else:
-        print(*trained.interface.lines(written), sep="\n")
+        show.say(*trained.interface.lines(written))

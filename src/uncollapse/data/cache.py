@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from uncollapse.errors import InputError
+from uncollapse.signals import unfinished
 
 INDEX = "index.json"
 
@@ -60,12 +61,13 @@ def entry(key: str, make: Callable[[Path], None]) -> Path:
 def _fill(folder: Path, make: Callable[[Path], None]) -> None:
     aside = folder.with_name(f"{folder.name}.{os.getpid()}")
     try:
-        aside.mkdir()
-        make(aside)
-        index = {path.name: _digest(path) for path in aside.iterdir()}
-        (aside / INDEX).write_text(json.dumps(index), encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        aside.rename(folder)
+        with unfinished(aside):
+            aside.mkdir()
+            make(aside)
+            index = {path.name: _digest(path) for path in aside.iterdir()}
+            (aside / INDEX).write_text(json.dumps(index), encoding="utf-8")
+            shutil.rmtree(folder, ignore_errors=True)
+            aside.rename(folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from uncollapse import files
 from uncollapse.errors import InputError
 from uncollapse.experiment.run import (
     ENVIRONMENT,
@@ -29,15 +30,18 @@ from uncollapse.experiment.run import (
     write_json,
 )
 from uncollapse.experiment.summary import FIGURES, Comparison
+from uncollapse.training.interruption import held_back
 
 _LOOK = 0.5  # seconds between two looks at the cells
 _PATIENCE = 60.0  # seconds that a cell has to end when it is told to: it finishes its step and keeps it
 _HANDOVER = 60.0  # seconds to wait for a cell that a killed comparison has left behind: it ends by itself
-ABOUT = "compare.json"
+ABOUT, CELLS = "compare.json", "cells"
 #: What a process that is killed while it makes a comparison's folder may leave in it.
 _BEGUN = {LOCK, "compare.partial"}
 #: Why a cell of an earlier command has no figures.
 ABSENT = "not trained to its end, or not evaluated with these samples and items, yet"
+_STOPPING = "stopping every cell after its step, to keep it; once more stops at once."
+_STOPPED = "stopped; the same command goes on from the last checkpoints."
 #: The options that say where a text lies.
 _TEXT = ("--train ", "--valid ", "--test ")
 _CELL = re.compile(r"(.+)-seed(\d+)")
@@ -79,7 +83,7 @@ class State:
 class Processes:
     """The processes of a comparison, out of reach of its terminal; none starts once they were stopped.
 
-    None outlives it, even where it is killed: each ends by itself when its parent is gone (see `cli.signals`).
+    None outlives it, even where it is killed: each ends by itself when its parent is gone (see `signals`).
     """
 
     def __init__(self) -> None:
@@ -115,8 +119,6 @@ class Processes:
         """Lets all of them finish their step and end; ends by force who does not, and all if this is interrupted."""
         with self._lock:
             self._stopped, running = True, list(self._running)
-        if running:
-            print("stopping every cell after its step, to keep it; once more stops at once.", file=sys.stderr)
         for process in running:
             process.terminate()
         deadline = time.monotonic() + _PATIENCE
@@ -165,9 +167,11 @@ def run(
     if jobs < 1:
         raise InputError(f"{jobs} jobs run nothing: ask for at least 1.")
     _check(out)
-    with held(out, "comparing"):
+    with held(out, "comparing", [CELLS]):
         _open(out, fit_arguments, data)
-        states = [State(r, s, out / "cells" / f"{r}-seed{s}") for s in seeds for r in remedies]
+        states = [State(r, s, out / CELLS / f"{r}-seed{s}") for s in seeds for r in remedies]
+        for state in states:
+            files.refuse_links(out / CELLS, (state.folder.name, log(state.folder).name))
         _check_data(_everything(out, states), data)
         extra = ["--samples", str(samples), *(["--items", str(items)] if items else []), "--quiet"]
         _train(states, [*fit_arguments, *extra], _evaluation(samples, items), jobs, show)
@@ -185,16 +189,13 @@ def _train(
 ) -> None:
     """Runs every cell that is not done, some at a time."""
     processes = Processes()
-    with ThreadPoolExecutor(jobs) as pool:
+    with held_back(lambda: _STOPPED, _STOPPING) as stopping, ThreadPoolExecutor(jobs) as pool:
         try:
             cells = [(state, fit_arguments, evaluation, jobs, processes) for state in states]
-            _watch([pool.submit(_run_cell, *cell) for cell in cells], states, show)
-        except BaseException as ended:
+            _watch([pool.submit(_run_cell, *cell) for cell in cells], states, show, stopping)
+        finally:  # Of a comparison that has come to its end nothing is left to stop.
             pool.shutdown(wait=False, cancel_futures=True)
             processes.stop()
-            if isinstance(ended, KeyboardInterrupt):
-                ended.args = ("stopped; the same command goes on from the last checkpoints.",)
-            raise
 
 
 def collect(out: Path, samples: int, items: int | None = None, asked: Sequence[State] = ()) -> Comparison:
@@ -300,9 +301,17 @@ def _await(folder: Path, processes: Processes) -> None:
         time.sleep(_LOOK)
 
 
-def _watch(ends: Sequence[Future[None]], states: list[State], show: Callable[[list[State]], None] | None) -> None:
+def _watch(
+    ends: Sequence[Future[None]],
+    states: list[State],
+    show: Callable[[list[State]], None] | None,
+    stopping: Callable[[], bool],
+) -> None:
+    """Shows how far the cells are until all have ended, or until they are to stop."""
     while not all(end.done() for end in ends):
         time.sleep(_LOOK)
+        if stopping():
+            return
         for state in states:
             state.look()
         if show:
@@ -315,7 +324,7 @@ def _watch(ends: Sequence[Future[None]], states: list[State], show: Callable[[li
 
 def _everything(out: Path, states: Sequence[State]) -> list[State]:
     """The cells asked for and those that are there; what has not the name of a cell is none."""
-    asked, cells = {state.folder.name for state in states}, out / "cells"
+    asked, cells = {state.folder.name for state in states}, out / CELLS
     earlier = sorted(p for p in cells.iterdir() if p.is_dir() and p.name not in asked) if cells.is_dir() else []
     named = [(p, match) for p in earlier if (match := _CELL.fullmatch(p.name))]
     return [*states, *(State(match[1], int(match[2]), p, "done") for p, match in named)]
@@ -336,17 +345,22 @@ def _row(state: State, evaluation: str) -> dict[str, Any]:
 
 
 def _figures(path: Path) -> dict[str, Any] | None:
-    """The figures of a cell; None where there are none, or where they are damaged and must be made again."""
+    """The figures of a cell; None where there are none, or where they are damaged or not those of the rows beside them.
+
+    Those that name no rows, being of an earlier version, are made again too.
+    """
     from uncollapse.metrics.rows import Rows
 
     try:
         figures = read_json(path)
-        Rows.load(path.with_name(f"{_rows(path.name)}.safetensors"))
+        needed = {*FIGURES, "seconds", "cpu_seconds", "verdict", "rows_digest"}
+        if not isinstance(figures, dict) or not needed <= figures.keys():
+            return None
+        Rows.load(path.with_name(f"{_rows(path.name)}.safetensors"), figures["rows_digest"] or "")
     except InputError:
         return None
-    whole = isinstance(figures, dict) and {*FIGURES, "seconds", "cpu_seconds", "verdict"} <= figures.keys()
     # Somebody may have looked at a cell before it was trained to its end.
-    return figures if whole and figures.get("finished", True) else None
+    return figures if figures.get("finished", True) else None
 
 
 def _rows(evaluation: str) -> str:

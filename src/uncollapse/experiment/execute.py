@@ -60,7 +60,7 @@ def train(
     model = build.model(spec, data.facts)
     valid = data.batches("valid")
     processes, named = hardware.processes, identity(spec, data.fingerprint)
-    probe = Probe(out / "probe", model, subset(valid, ITEMS), processes, build.inference(spec.training))
+    probe = Probe(out / run.PROBE, model, subset(valid, ITEMS), processes, build.inference(spec.training))
     heard = [run.SameFolder(out), probe, JSONLines(out / run.METRICS), *listeners] if processes.leads else [probe]
     trainer = build.trainer(
         spec.training,
@@ -122,7 +122,8 @@ def judge(
     """
     spec = validated(run.read_spec(path), trust)
     # Before the weights are read: a training may go on, or end, while they are judged.
-    stands, spent = standing(path, spec), {clock: seconds(path, clock) for clock in ("seconds", "cpu_seconds")}
+    state = last_state(path)
+    stands, spent = standing(state, spec), {clock: seconds(state, clock) for clock in ("seconds", "cpu_seconds")}
     trained = load(path, trust=trust)
     data = build.data(spec, tell)
     environment = run.read_environment(path)
@@ -147,16 +148,20 @@ def judge(
     return Judged(figures, report, f"{split}-k{samples}" + (f"-n{items}" if items else "") + f"-s{seed}")
 
 
-def standing(path: Path, spec: Spec) -> str | None:
-    """Where the training of a run stands, in words; None where it is finished.
+def last_state(path: Path) -> dict[str, Any]:
+    """The numbers of a run's last checkpoint; nothing where there is none yet.
 
     Raises:
-        InputError: where its last checkpoint is damaged.
+        InputError: where it is damaged.
     """
     last = Checkpoints(path / run.CHECKPOINTS).latest()
-    if last is None:
+    return {} if last is None else read(last).state
+
+
+def standing(state: Mapping[str, Any], spec: Spec) -> str | None:
+    """Where the training of a run stands by the state of its last checkpoint, in words; None where it is finished."""
+    if not state:
         return "there is no checkpoint yet."
-    state = read(last).state
     epochs, most = state.get("epoch"), spec.training.max_epochs
     if state.get("stopped") is True or (isinstance(epochs, int) and epochs >= most):
         return None
@@ -164,13 +169,15 @@ def standing(path: Path, spec: Spec) -> str | None:
 
 
 def keep(path: Path, judged: Judged) -> None:
-    """Keeps figures and their rows in the folder of their run.
+    """Keeps figures and their rows in the folder of their run: first the rows, whose digest the figures name.
+
+    A kill in between, or another evaluation at the same time, leaves figures that name other rows than are there.
 
     Raises:
         InputError: where they cannot be written.
     """
-    judged.figures.rows.save(path / f"rows-{judged.name}.safetensors")
-    run.write_json(path / f"evaluation-{judged.name}.json", judged.report)
+    digest = judged.figures.rows.save(path / f"rows-{judged.name}.safetensors")
+    run.write_json(path / f"evaluation-{judged.name}.json", {**judged.report, "rows_digest": digest})
 
 
 def _verdict(figures: Evaluation, data: Data, split: str) -> str:
@@ -188,9 +195,15 @@ def subset(source: Batched, items: int | None) -> Batched:
     return Batched(source.make, source.items.only(kept))
 
 
-def seconds(path: Path, clock: str) -> dict[str, Any]:
-    """The training time of a run, validation included, as a figure; `clock` is "seconds" or "cpu_seconds"."""
-    spent = [epoch.get(clock) for epoch in run.epochs(path)] or [0.0]
-    if not isinstance(spent[-1], int | float):
-        raise InputError(f"`{path / run.METRICS}` is damaged: its last epoch does not say its {clock}.")
-    return {"value": spent[-1], "se": None, "n": 1, "unit": "s", "cap": None}
+def seconds(state: Mapping[str, Any], clock: str) -> dict[str, Any]:
+    """The training time at a checkpoint, validation included, as a figure; `clock` is "seconds" or "cpu_seconds".
+
+    Of the checkpoint, as a log may have lost its last lines.
+
+    Raises:
+        InputError: where the state does not say it.
+    """
+    spent = state.get(clock, 0.0)
+    if not isinstance(spent, int | float):
+        raise InputError(f"the last checkpoint of the run is damaged: its {clock} are `{spent}`.")
+    return {"value": spent, "se": None, "n": 1, "unit": "s", "cap": None}

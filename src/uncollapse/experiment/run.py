@@ -8,7 +8,7 @@ lock                 held by the process that trains
 metrics.jsonl        windows and epochs of training
 checkpoints/         the last and the best
 probe/               posterior parameters and rate of 500 fixed items at scheduled steps
-evaluation-*.json    figures, each with its rows beside it
+evaluation-*.json    figures, each with the digest of its rows, which are beside it
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import fcntl
 import hashlib
 import json
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -33,7 +33,9 @@ from uncollapse.experiment.spec import SCHEMA
 from uncollapse.training.listeners import Moment
 
 SPEC, ENVIRONMENT, METRICS = "spec.yaml", "environment.json", "metrics.jsonl"
-CHECKPOINTS, LOCK = "checkpoints", "lock"
+CHECKPOINTS, PROBE, TENSORBOARD, LOCK = "checkpoints", "probe", "tensorboard", "lock"
+#: What a training writes to where it is; every other file is replaced, and with it a link by its name.
+_WRITTEN_TO = (METRICS, CHECKPOINTS, PROBE, TENSORBOARD)
 #: The entry of the environment that holds the digests of what is kept to use the model without its data.
 KEPT = "kept"
 #: What a process that is killed while it makes a run's folder may leave in it.
@@ -51,21 +53,23 @@ def locked(path: Path) -> Iterator[None]:
         InputError: where another process trains in it, or where it holds something else than a run.
     """
     _check(path)
-    with held(path, "training"):
+    with held(path, "training", _WRITTEN_TO):
         yield
 
 
 @contextmanager
-def held(path: Path, doing: str) -> Iterator[None]:
+def held(path: Path, doing: str, writes: Iterable[str] = ()) -> Iterator[None]:
     """Holds a folder for this process alone, and makes it where there is none.
 
     Arguments:
         path: The folder.
         doing: What the processes do that exclude each other, such as "training".
+        writes: The names in it, beside the lock, of what they write to.
 
     Raises:
-        InputError: where another process holds it, or where it cannot be made.
+        InputError: where another process holds it, where it cannot be made, and where a name leads out of it.
     """
+    files.refuse_links(path, (LOCK, *writes))
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock = (path / LOCK).open("a")
@@ -104,6 +108,8 @@ class SameFolder:
 
 def is_held(path: Path) -> bool:
     """Whether another process holds a folder now."""
+    if not (path / LOCK).is_file():  # A pipe's opening would wait for somebody at its other end.
+        return False
     try:
         with (path / LOCK).open("r") as lock:
             return not _taken(lock)

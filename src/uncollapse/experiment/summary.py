@@ -141,5 +141,5 @@ def _verdicts(cells: list[dict[str, Any]]) -> str:
 def _per_item(cell: dict[str, Any], figure: str) -> Any:
     from uncollapse.metrics.rows import Rows
 
-    rows = Rows.load(Path(cell["folder"]) / f"{cell['rows']}.safetensors")
+    rows = Rows.load(Path(cell["folder"]) / f"{cell['rows']}.safetensors", cell["rows_digest"])
     return -rows.log_evidence if figure == "nll" and rows.log_evidence is not None else rows.neg_elbo

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.distributions import Independent, Normal
 
 from uncollapse.distributions import operations
 from uncollapse.metrics.draws import draw
@@ -116,6 +117,35 @@ def marginal_kl(kl: Tensor, found: Densities) -> Answer:
     if len(found.values) < 2:
         return ALONE
     return mean(kl[found.items] - found.values, NATS, bias=-found.bias)
+
+
+def marginal_kl_floor(kl: Tensor, law: Any) -> Estimate | None:
+    r"""What KL(q(z) || p(z)) is at least, however few the items; None where the moments of q(z) do not tell.
+
+    .. math:: \mathrm{KL}(q(z) \| p(z)) \ge \text{mean KL} + \text{mean } H(q(z|x)) - \tfrac12 \log \det 2 \pi e \Sigma,
+              \quad \Sigma = \text{Cov}_x(\mathbb{E}[z|x]) + \mathbb{E}_x \text{Cov}[z|x]
+
+    As no law of covariance :math:`\Sigma` has more entropy than the Gaussian. Whatever the prior is, it is in the mean
+    KL. No items are compared with each other, so that there is no cap. The bias is exact for means that are Gaussian
+    beside which the posteriors are narrow, and too large for others. The standard error counts both parts of an item.
+
+    Arguments:
+        kl: KL(q(z|x) || p(z)) of all items, with shape (N,).
+        law: The posteriors of all items; told of are independent Gaussians, of more than twice as many items as units.
+    """
+    if not (isinstance(law, Independent) and isinstance(law.base_dist, Normal)):
+        return None
+    loc, scale = law.base_dist.loc.flatten(1).double(), law.base_dist.scale.flatten(1).double()
+    n, units = loc.shape
+    if n <= 2 * units:
+        return None
+    away = loc - loc.mean(0)
+    precision = torch.linalg.inv(away.T @ away / n + scale.square().mean(0).diag())
+    distance = (away @ precision * away).sum(1) + scale.square() @ precision.diagonal()
+    gained = 0.5 * (distance - units - torch.logdet(precision)) - scale.log().sum(1)
+    freedom = torch.arange(n - 1, n - 1 - units, -1, dtype=torch.float64)
+    bias = -0.5 * (torch.digamma(freedom / 2) + math.log(2 / n)).sum().item()
+    return mean(kl - gained, NATS, bias=bias)
 
 
 def mi_published(law: Any, batch: Tensor, seed: int = 0, passes: int = 1) -> Answer:

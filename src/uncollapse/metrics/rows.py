@@ -92,8 +92,8 @@ class Rows:
         except NotImplementedError:
             return None
 
-    def save(self, path: Path) -> None:
-        """Writes one safetensors file, with what is not a tensor as JSON in its header."""
+    def save(self, path: Path) -> str:
+        """Writes one safetensors file, with what is not a tensor as JSON in its header; gives the digest of it all."""
         tensors = {name: getattr(self, name) for name in TENSORS if getattr(self, name) is not None}
         tensors |= {} if self.prior is None else {"prior": self.prior}
         header: dict[str, Any] = {k: getattr(self, k) for k in SETTINGS}
@@ -101,16 +101,22 @@ class Rows:
             header["law"] = families.family(self.law)
             tensors |= {f"law.{name}": value for name, value in operations.parameters(self.law).items()}
         tensors |= {f"extras.{name}": value for name, value in self.extras.items()}
-        files.write_tensors(path, tensors, {"rows": json.dumps(header)})
+        return files.write_tensors(path, tensors, {"rows": json.dumps(header)})
 
     @classmethod
-    def load(cls, path: Path) -> Rows:
+    def load(cls, path: Path, digest: str | None = None) -> Rows:
         """Reads what `save` wrote; the law is None where it is not one of torch's or of this package.
 
+        Arguments:
+            path: The file.
+            digest: Of the rows that are asked for, as `save` gave it; None for whichever there are.
+
         Raises:
-            InputError: where the file is missing or damaged, or holds no rows.
+            InputError: where the file is missing or damaged, or holds no rows, or others.
         """
         tensors, metadata = files.read_tensors(path)
+        if digest not in (None, metadata.get(files.DIGEST)):
+            raise InputError(f"`{path}` holds other rows than those of the figures beside it: evaluate the run again.")
         law, extras = (_under(tensors, prefix) for prefix in ("law.", "extras."))
         try:
             header = json.loads(metadata["rows"])

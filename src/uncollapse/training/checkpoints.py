@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from uncollapse import files
+from uncollapse.documents import visible
 from uncollapse.errors import InputError, because
 
 SCHEMA = 4
@@ -155,7 +156,8 @@ class Checkpoints:
                 damage = damage or error
                 continue
             if damage:
-                print(f"uncollapse: {damage} Going on from the checkpoint before, `{path.name}`.", file=sys.stderr)
+                said = f"uncollapse: {damage} Going on from the checkpoint before, `{path.name}`."
+                print(visible(said), file=sys.stderr)
             return snapshot
         if damage:
             raise InputError(

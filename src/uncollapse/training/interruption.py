@@ -10,14 +10,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import Any
 
 #: Seconds in which a second signal is the same request: a terminal, a scheduler and a parent may all pass one on.
 SAME = 1.0
-_HELD = b"stopping after this step, to keep it; once more stops at once.\n"
+STEP = "stopping after this step, to keep it; once more stops at once."
 
 
 @contextmanager
-def held_back(says: Callable[[], str]) -> Iterator[Callable[[], bool]]:
+def held_back(says: Callable[[], str], notice: str = STEP) -> Iterator[Callable[[], bool]]:
     """Holds the first SIGINT or SIGTERM back to the end of the block; a second one takes effect at once.
 
     Whatever the signal meant before is what it does then: it raises `KeyboardInterrupt`, say, or ends the process.
@@ -25,6 +26,7 @@ def held_back(says: Callable[[], str]) -> Iterator[Callable[[], bool]]:
 
     Arguments:
         says: What a `KeyboardInterrupt` tells at the end, such as how to go on.
+        notice: What a person reads at once.
 
     Returns:
         A function that says whether a signal waits.
@@ -44,7 +46,7 @@ def held_back(says: Callable[[], str]) -> Iterator[Callable[[], bool]]:
             waiting.append((signal.Signals(number), time.monotonic()))
             # Not print, which the signal may have come in the middle of. Who reads may have gone by the same signal.
             with suppress(OSError):
-                os.write(2, _HELD)
+                os.write(2, f"{notice}\n".encode())
 
     for number in before:
         signal.signal(number, hold)
@@ -54,16 +56,16 @@ def held_back(says: Callable[[], str]) -> Iterator[Callable[[], bool]]:
         for number, what in before.items():
             signal.signal(number, what)
     if waiting:
-        number = waiting[0][0]
-        _leave(number, before[number] is signal.SIG_DFL, says())
+        _leave(waiting[0][0], before[waiting[0][0]], says())
 
 
-def _leave(number: signal.Signals, ends: bool, says: str) -> None:
-    if ends:
+def _leave(number: signal.Signals, what: Any, says: str) -> None:
+    if what is signal.SIG_DFL:
         with suppress(OSError):
             print(says, file=sys.stderr, flush=True)  # Nobody else will.
+        return signal.raise_signal(number)
     try:
-        signal.raise_signal(number)
+        what(number, None)  # Without a frame, as nothing is in the middle of anything now.
     except KeyboardInterrupt as stopped:
         stopped.args = (says,)
         raise

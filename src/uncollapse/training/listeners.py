@@ -6,12 +6,15 @@ A listener is a callable of a `Moment`; it reads and reports, and changes nothin
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from uncollapse import files
-from uncollapse.documents import finite
+from uncollapse.documents import finite, visible
 
 
 class Moment(NamedTuple):
@@ -32,6 +35,9 @@ TOLD = ("window", "epoch")
 class JSONLines:
     """Writes windows and epochs to a file, a line each, flushed; on resume cuts back what lies beyond.
 
+    An epoch is on the disk before its checkpoint is. Of the windows since, a cut of power may take some: on resume
+    standard error says how many, and in the file a record of the kind "lost" stands for each.
+
     Raises:
         InputError: where the file cannot be written.
     """
@@ -43,26 +49,41 @@ class JSONLines:
         try:
             if moment.kind == "start":
                 self.steps = moment.values["epochs"] * moment.values["steps_per_epoch"]
-                _keep(self.path, moment.values["told"])
+                self._go_on(moment, moment.values["told"])
             elif moment.kind in TOLD:
-                record = {"kind": moment.kind, "step": moment.step, "of": self.steps, "epoch": moment.epoch}
-                record |= moment.values
-                with self.path.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(finite(record)) + "\n")
+                self._write(moment, moment.kind, moment.values)
         except OSError as error:
             raise files.unwritable(self.path, error) from error
 
+    def _go_on(self, moment: Moment, told: int) -> None:
+        lost = told - _keep(self.path, told)
+        if lost:
+            said = f"`{self.path}` has lost {lost} of its {told} records, as a cut of power may take them"
+            print(visible(f"uncollapse: {said}; of the run itself nothing is lost."), file=sys.stderr)
+            self._write(moment, "lost", {}, lost)
 
-def _keep(path: Path, lines: int) -> None:
-    """Cuts a log back to its first lines, at once: a kill leaves it as it was or as it shall be."""
+    def _write(self, moment: Moment, kind: str, values: dict[str, Any], times: int = 1) -> None:
+        record = {"kind": kind, "step": moment.step, "of": self.steps, "epoch": moment.epoch, **values}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write((json.dumps(finite(record)) + "\n") * times)
+            if kind == "epoch":
+                file.flush()
+                os.fsync(file.fileno())
+
+
+def _keep(path: Path, lines: int) -> int:
+    """Cuts a log back to its first lines, at once: a kill leaves it as it was or as it shall be; says how many."""
     if not path.exists():
-        return
+        return 0
+    kept = end = 0
     with path.open("rb+") as file:
-        end = 0
-        for _ in range(lines):
-            # A cut of power may have left fewer, and the last one short.
-            end += len(line) if (line := file.readline()).endswith(b"\n") else 0
+        for line in islice(file, lines):
+            # A cut of power may have left fewer, the last one short, or zeros where some were.
+            if not line.endswith(b"\n") or b"\0" in line:
+                break
+            kept, end = kept + 1, end + len(line)
         file.truncate(end)
+    return kept
 
 
 class TensorBoard:

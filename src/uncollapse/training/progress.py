@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any, TextIO
 
+from uncollapse.documents import visible
 from uncollapse.training.listeners import Listener, Moment
 
 
@@ -60,6 +61,7 @@ class Reading:
             self._print(f"{what}: {share:.0%}, {duration((now - self.began) / share * (1 - share))} left")
 
     def _print(self, text: str) -> None:
+        text = visible(text)  # A file is called what it is called.
         line = f"\r{text:<79}" if self.stream.isatty() else f"{text}\n"
         print(line, end="", file=self.stream, flush=True)
 
