@@ -14,7 +14,7 @@ ROOT = Path(uncollapse.__file__).parent
 #: From the bottom up; a module imports from its own layer and those before it.
 LAYERS = (
     ("documents", "errors", "noise", "processes", "randomness", "signals"),
-    ("files", "quantities"),
+    ("files", "learner", "quantities"),
     ("distributions",),
     ("bound", "divergence", "dials"),
     ("terms", "posteriors", "priors"),

@@ -22,8 +22,10 @@ from uncollapse.errors import InputError
 from uncollapse.experiment import models
 from uncollapse.experiment.sections import GIVEN, Described, mark, parameters, section
 from uncollapse.nets import lstm, mlp
+from uncollapse.nets.critics import LatentCritic
 from uncollapse.quantities import Said, Slot
 from uncollapse.terms import rates
+from uncollapse.terms.adversarial import AdversarialPrior
 from uncollapse.training import procedures
 from uncollapse.training.optimisers import OPTIMISERS
 
@@ -48,7 +50,12 @@ SLOTS: dict[str, Table] = {
     "wrappers": {},
     "posteriors": {"gaussian": posteriors.diagonal},
     "priors": {"standard-normal": priors.StandardNormal},
-    "terms": {"distortion": Itself(rates.distortion), "rate": Itself(rates.rate)},
+    "terms": {
+        "distortion": Itself(rates.distortion),
+        "rate": Itself(rates.rate),
+        "adversarial-prior": AdversarialPrior,
+    },
+    "critics": {"latent": LatentCritic},
     "schedules": {"linear": dials.Linear, "constant": dials.Constant},
     "inferences": {"amortised": Itself(inference.amortised)},
     "procedures": {"joint": procedures.Joint, "aggressive": procedures.Aggressive},

@@ -24,7 +24,7 @@ class MLPEncoder(nn.Module):
 
     def __init__(self, shape: tuple[int, ...], outputs: int, hidden: list[Count]) -> None:
         super().__init__()
-        self.layers = _layers(math.prod(shape), hidden, outputs)
+        self.layers = layers(math.prod(shape), hidden, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """The outputs of every item of x (B, ...), with shape (B, outputs)."""
@@ -54,7 +54,7 @@ class MLPDecoder(nn.Module):
     ) -> None:
         super().__init__()
         self.shape, self.likelihood = tuple(shape), likelihood
-        self.layers = _layers(latent, hidden, math.prod(shape))
+        self.layers = layers(latent, hidden, math.prod(shape))
         if likelihood == "gaussian":
             self.log_variance = nn.Parameter(torch.zeros(self.shape))
 
@@ -69,7 +69,7 @@ class MLPDecoder(nn.Module):
         return Independent(Normal(found, scale, validate_args=False), len(self.shape), validate_args=False)
 
 
-def _layers(inputs: int, hidden: list[int], outputs: int) -> nn.Sequential:
+def layers(inputs: int, hidden: list[int], outputs: int) -> nn.Sequential:
     widths = [inputs, *hidden]
     between = [layer for a, b in zip(widths, hidden, strict=False) for layer in (nn.Linear(a, b), nn.ReLU())]
     return nn.Sequential(*between, nn.Linear(widths[-1], outputs))

@@ -3,30 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from uncollapse.learner import Learner
 from uncollapse.training.optimisers import Adam, Optimiser
 from uncollapse.training.sharding import in_pieces, like, whole
-
-
-@dataclass(frozen=True)
-class Learner:
-    """A network or number of a term that learns; the term names it in its `players`.
-
-    Arguments:
-        module: What learns; a part of the term, which is an `nn.Module`.
-        optimiser: How, unless the person says otherwise; Adam at 1e-3 where it is None.
-        ascends: Whether it climbs what the model descends, as a multiplier does.
-        clip: The largest norm of its own gradient, which is no part of the model's; None for no clipping.
-    """
-
-    module: nn.Module
-    optimiser: Optimiser | None = None
-    ascends: bool = False
-    clip: float | None = None
 
 
 class Player:
