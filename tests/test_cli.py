@@ -148,7 +148,7 @@ def test_after_a_collapse_fit_advises_what_was_not_used(used: str, advice: str) 
 
 
 def test_after_a_mismatch_fit_advises_no_draws_of_the_prior() -> None:
-    says = fitting._next(Path("run"), "mismatched: KL(q(z) || p(z)) is at least 6.0 nats", "beta")
+    says = fitting._next(Path("run"), "mismatched: KL(q(z) || p(z)) is at least 6.0 nats", "beta", "A B")
     assert "objective.weights.rate" in says
     assert "generate" not in says
     assert "uncollapse interpolate run" in says
