@@ -48,7 +48,11 @@ SLOTS: dict[str, Table] = {
     "wrappers": {},
     "posteriors": {"gaussian": posteriors.diagonal},
     "priors": {"standard-normal": priors.StandardNormal},
-    "terms": {"distortion": Itself(rates.distortion), "rate": Itself(rates.rate)},
+    "terms": {
+        "distortion": Itself(rates.distortion),
+        "rate": Itself(rates.rate),
+        "free-bits": rates.FreeBits,
+    },
     "schedules": {"linear": dials.Linear, "constant": dials.Constant},
     "inferences": {"amortised": Itself(inference.amortised)},
     "procedures": {"joint": procedures.Joint, "aggressive": procedures.Aggressive},
