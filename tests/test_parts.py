@@ -39,13 +39,14 @@ class Made:
     way: Literal["up", "down"] = "up"
     inner: Inner = field(default_factory=Inner)
     most: Positive | None = None
+    hold: Duration | None = None
     moved: float = field(default=0.0, init=False)
 
 
 def test_a_section_is_the_signature_of_its_part() -> None:
     made = section(Made, "made")
 
-    assert list(made.model_fields) == ["kind", "width", "share", "over", "floor", "way", "inner", "most"]
+    assert list(made.model_fields) == ["kind", "width", "share", "over", "floor", "way", "inner", "most", "hold"]
     assert made.model_validate({"kind": "made", "width": 4}).model_dump() == {
         "kind": "made",
         "width": 4,
@@ -55,6 +56,7 @@ def test_a_section_is_the_signature_of_its_part() -> None:
         "way": "up",
         "inner": {"depth": 3},
         "most": None,
+        "hold": None,
     }
 
 
@@ -65,6 +67,12 @@ def test_what_is_made_has_its_texts_as_numbers_and_what_it_asked_for() -> None:
 
     assert made == Made(6, 4, 0.5, 100, 3.0, "up", Inner(7))  # pyright: ignore[reportArgumentType]
     assert asked(said) == {"latent", "steps_per_epoch"}
+
+
+def test_a_length_that_may_be_left_out_is_a_number_where_it_is_said() -> None:
+    said = section(Made, "made").model_validate({"kind": "made", "width": 4, "hold": "3 epochs"})
+
+    assert make(said, {"latent": 6, "steps_per_epoch": 50}).hold == 150
 
 
 @pytest.mark.parametrize(

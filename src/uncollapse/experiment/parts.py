@@ -58,7 +58,15 @@ SLOTS: dict[str, Table] = {
         "ha-bits": rates.HABits,
         "capacity": rates.Capacity,
     },
-    "schedules": {"linear": dials.Linear, "constant": dials.Constant},
+    "schedules": {
+        "linear": dials.Linear,
+        "constant": dials.Constant,
+        "exponential": dials.Exponential,
+        "saturating": dials.Saturating,
+        "sigmoid": dials.Sigmoid,
+        "cyclical": dials.Cyclical,
+        "cosine": dials.Cosine,
+    },
     "inferences": {"amortised": Itself(inference.amortised)},
     "procedures": {"joint": procedures.Joint, "aggressive": procedures.Aggressive},
     "optimisers": OPTIMISERS,
@@ -137,7 +145,7 @@ def _made(value: Any, annotation: Any, given: Mapping[str, Any]) -> Any:
         slot = mark(annotation, Slot)
         return (lambda **more: make(value, {**given, **more})) if slot and slot.later else make(value, given)
     said = mark(annotation, Said)
-    return said.resolved(value, given) if said else value
+    return said.resolved(value, given) if said and value is not None else value
 
 
 def asked(said: Any) -> set[str]:
