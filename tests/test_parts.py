@@ -95,6 +95,13 @@ def test_a_section_has_the_limits_of_its_parts_types(wrong: dict[str, Any], says
         section(Made, "made").model_validate({"kind": "made", "width": 4, **wrong})
 
 
+def test_an_entry_may_have_any_name() -> None:
+    def aimed(target: Positive, kind_of: str = "x") -> tuple[float, str]:
+        return target, kind_of
+
+    assert make(section(aimed, "aimed").model_validate({"kind": "aimed", "target": 2.0}), {}) == (2.0, "x")
+
+
 def test_a_part_that_asks_for_what_there_is_not_is_refused() -> None:
     said = described("encoders", "lstm").model_validate({"kind": "lstm", "embedding": 3, "hidden": 3})
 
@@ -111,7 +118,7 @@ def test_every_part_says_what_it_is_and_has_a_section(slot: str, kind: str) -> N
     entries = set(made.model_fields) - {"kind"}
 
     assert (SLOTS[slot][kind].__doc__ or "").strip()
-    assert entries | (set(GIVEN) if slot != "models" else set()) >= parameters(made.target).keys()
+    assert entries | (set(GIVEN) if slot != "models" else set()) >= parameters(made._target).keys()
 
 
 @pytest.mark.parametrize(("slot", "kind"), EVERY)

@@ -124,17 +124,17 @@ def make(said: Any, given: Mapping[str, Any]) -> Any:
         InputError: where it asks for what there is not.
     """
     arguments: dict[str, Any] = {}
-    for name, parameter in parameters(said.target).items():
+    for name, parameter in parameters(said._target).items():
         if name in type(said).model_fields:
             arguments[name] = _made(getattr(said, name), parameter.annotation, given)
         elif name in given:
             arguments[name] = given[name]
         elif parameter.default is parameter.empty:
             raise InputError(
-                f"`{getattr(said, 'kind', said.target)}` needs {GIVEN.get(name, name)} (`{name}`), and there is: "
+                f"`{getattr(said, 'kind', said._target)}` needs {GIVEN.get(name, name)} (`{name}`), and there is: "
                 f"{', '.join(sorted(given)) or 'nothing'}. Choose a part for this kind of data and model."
             )
-    return said.target(**arguments)
+    return said._target(**arguments)
 
 
 def _made(value: Any, annotation: Any, given: Mapping[str, Any]) -> Any:
@@ -154,7 +154,7 @@ def asked(said: Any) -> set[str]:
         return {name for one in said.values() for name in asked(one)}
     if not isinstance(said, Described):
         return set()
-    here, entries = parameters(said.target), type(said).model_fields
+    here, entries = parameters(said._target), type(said).model_fields
     texts = [found for name in here if name in entries and (found := mark(here[name].annotation, Said))]
     below = [asked(getattr(said, entry)) for entry in entries]
     return {*(name for name in here if name not in entries), *(one.fact for one in texts)}.union(*below)
