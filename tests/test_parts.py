@@ -39,13 +39,14 @@ class Made:
     way: Literal["up", "down"] = "up"
     inner: Inner = field(default_factory=Inner)
     most: Positive | None = None
+    hold: Duration | None = None
     moved: float = field(default=0.0, init=False)
 
 
 def test_a_section_is_the_signature_of_its_part() -> None:
     made = section(Made, "made")
 
-    assert list(made.model_fields) == ["kind", "width", "share", "over", "floor", "way", "inner", "most"]
+    assert list(made.model_fields) == ["kind", "width", "share", "over", "floor", "way", "inner", "most", "hold"]
     assert made.model_validate({"kind": "made", "width": 4}).model_dump() == {
         "kind": "made",
         "width": 4,
@@ -55,6 +56,7 @@ def test_a_section_is_the_signature_of_its_part() -> None:
         "way": "up",
         "inner": {"depth": 3},
         "most": None,
+        "hold": None,
     }
 
 
@@ -65,6 +67,12 @@ def test_what_is_made_has_its_texts_as_numbers_and_what_it_asked_for() -> None:
 
     assert made == Made(6, 4, 0.5, 100, 3.0, "up", Inner(7))  # pyright: ignore[reportArgumentType]
     assert asked(said) == {"latent", "steps_per_epoch"}
+
+
+def test_a_length_that_may_be_left_out_is_a_number_where_it_is_said() -> None:
+    said = section(Made, "made").model_validate({"kind": "made", "width": 4, "hold": "3 epochs"})
+
+    assert make(said, {"latent": 6, "steps_per_epoch": 50}).hold == 150
 
 
 @pytest.mark.parametrize(
@@ -87,6 +95,13 @@ def test_a_section_has_the_limits_of_its_parts_types(wrong: dict[str, Any], says
         section(Made, "made").model_validate({"kind": "made", "width": 4, **wrong})
 
 
+def test_an_entry_may_have_any_name() -> None:
+    def aimed(target: Positive, kind_of: str = "x") -> tuple[float, str]:
+        return target, kind_of
+
+    assert make(section(aimed, "aimed").model_validate({"kind": "aimed", "target": 2.0}), {}) == (2.0, "x")
+
+
 def test_a_part_that_asks_for_what_there_is_not_is_refused() -> None:
     said = described("encoders", "lstm").model_validate({"kind": "lstm", "embedding": 3, "hidden": 3})
 
@@ -103,7 +118,7 @@ def test_every_part_says_what_it_is_and_has_a_section(slot: str, kind: str) -> N
     entries = set(made.model_fields) - {"kind"}
 
     assert (SLOTS[slot][kind].__doc__ or "").strip()
-    assert entries | (set(GIVEN) if slot != "models" else set()) >= parameters(made.target).keys()
+    assert entries | (set(GIVEN) if slot != "models" else set()) >= parameters(made._target).keys()
 
 
 @pytest.mark.parametrize(("slot", "kind"), EVERY)

@@ -46,7 +46,7 @@ def kind(spec: said.Spec) -> type[Kind]:
     Raises:
         InputError: where it leaves the data to a person.
     """
-    return _data(spec).target
+    return _data(spec)._target
 
 
 def _data(spec: said.Spec) -> Any:

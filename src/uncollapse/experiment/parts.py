@@ -53,10 +53,24 @@ SLOTS: dict[str, Table] = {
     "terms": {
         "distortion": Itself(rates.distortion),
         "rate": Itself(rates.rate),
+        "free-bits": rates.FreeBits,
+        "free-bits-per-item": rates.FreeBitsPerItem,
+        "free-bits-total": rates.FreeBitsTotal,
+        "free-bits-total-per-item": rates.FreeBitsTotalPerItem,
+        "ha-bits": rates.HABits,
+        "capacity": rates.Capacity,
         "adversarial-prior": AdversarialPrior,
     },
     "critics": {"latent": LatentCritic},
-    "schedules": {"linear": dials.Linear, "constant": dials.Constant},
+    "schedules": {
+        "linear": dials.Linear,
+        "constant": dials.Constant,
+        "exponential": dials.Exponential,
+        "saturating": dials.Saturating,
+        "sigmoid": dials.Sigmoid,
+        "cyclical": dials.Cyclical,
+        "cosine": dials.Cosine,
+    },
     "inferences": {"amortised": Itself(inference.amortised)},
     "procedures": {"joint": procedures.Joint, "aggressive": procedures.Aggressive},
     "optimisers": OPTIMISERS,
@@ -114,17 +128,17 @@ def make(said: Any, given: Mapping[str, Any]) -> Any:
         InputError: where it asks for what there is not.
     """
     arguments: dict[str, Any] = {}
-    for name, parameter in parameters(said.target).items():
+    for name, parameter in parameters(said._target).items():
         if name in type(said).model_fields:
             arguments[name] = _made(getattr(said, name), parameter.annotation, given)
         elif name in given:
             arguments[name] = given[name]
         elif parameter.default is parameter.empty:
             raise InputError(
-                f"`{getattr(said, 'kind', said.target)}` needs {GIVEN.get(name, name)} (`{name}`), and there is: "
+                f"`{getattr(said, 'kind', said._target)}` needs {GIVEN.get(name, name)} (`{name}`), and there is: "
                 f"{', '.join(sorted(given)) or 'nothing'}. Choose a part for this kind of data and model."
             )
-    return said.target(**arguments)
+    return said._target(**arguments)
 
 
 def _made(value: Any, annotation: Any, given: Mapping[str, Any]) -> Any:
@@ -135,7 +149,7 @@ def _made(value: Any, annotation: Any, given: Mapping[str, Any]) -> Any:
         slot = mark(annotation, Slot)
         return (lambda **more: make(value, {**given, **more})) if slot and slot.later else make(value, given)
     said = mark(annotation, Said)
-    return said.resolved(value, given) if said else value
+    return said.resolved(value, given) if said and value is not None else value
 
 
 def asked(said: Any) -> set[str]:
@@ -144,7 +158,7 @@ def asked(said: Any) -> set[str]:
         return {name for one in said.values() for name in asked(one)}
     if not isinstance(said, Described):
         return set()
-    here, entries = parameters(said.target), type(said).model_fields
+    here, entries = parameters(said._target), type(said).model_fields
     texts = [found for name in here if name in entries and (found := mark(here[name].annotation, Said))]
     below = [asked(getattr(said, entry)) for entry in entries]
     return {*(name for name in here if name not in entries), *(one.fact for one in texts)}.union(*below)

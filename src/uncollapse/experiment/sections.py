@@ -27,8 +27,8 @@ class Section(BaseModel):
 class Described(Section):
     """A section that was made of a signature."""
 
-    target: ClassVar[Callable[..., Any]]
-    """What is called with the entries."""
+    _target: ClassVar[Callable[..., Any]]
+    """What is called with the entries; no entry has a name that begins with an underscore."""
 
 
 #: The names of parameters that no spec sets: who builds a part hands them over, from what there is.
@@ -58,7 +58,7 @@ def section(target: Callable[..., Any], kind: str | None = None, given: Mapping[
         if name not in given:
             fields[name] = (_entry(parameter.annotation), _default(target, parameter))
     made = create_model(getattr(target, "__name__", str(kind)), __base__=Described, **fields)
-    made.target = staticmethod(target)  # Else a function would be taken for a method of the section.
+    made._target = staticmethod(target)  # Else a function would be taken for a method of the section.
     made.__doc__ = target.__doc__
     return made
 
