@@ -129,8 +129,8 @@ def search(decoder: Any, z: Tensor, max_length: int, width: int = 5, never: Sequ
     """Beam search for each z (N, d), over all of them at once: the best sequence of each."""
     if width < 1:
         raise InputError(f"a beam of width {width} holds nothing: give a width of at least 1.")
-    stepwise, n = _stepwise(decoder), len(z)
-    state = stepwise.begin(z.repeat_interleave(width, 0))
+    steps, n = stepwise(decoder), len(z)
+    state = steps.begin(z.repeat_interleave(width, 0))
     tokens = torch.full((n * width,), START, device=z.device)
     rows = tokens.new_empty(n, width, 0)
     # All beams start alike: only the first may grow, or each would hold the same sequence.
@@ -138,7 +138,7 @@ def search(decoder: Any, z: Tensor, max_length: int, width: int = 5, never: Sequ
     scores[:, 0] = 0
     first = width * torch.arange(n, device=z.device).unsqueeze(1)
     for _ in range(max_length):
-        logits, state = stepwise.next(tokens, state)
+        logits, state = steps.next(tokens, state)
         scores, parent, chosen = _extend(_allowed(logits.log_softmax(-1), never), tokens, scores)
         rows = torch.cat([rows.take_along_dim(parent.unsqueeze(2), 1), chosen.unsqueeze(2)], 2)
         state = type(state)(*(part[(first + parent).flatten()] for part in state))
@@ -165,12 +165,12 @@ def _extend(steps: Tensor, tokens: Tensor, scores: Tensor) -> tuple[Tensor, Tens
 def _follow(
     decoder: Any, z: Tensor, max_length: int, never: Sequence[int], choose: Callable[[Tensor], Tensor]
 ) -> list[list[int]]:
-    stepwise = _stepwise(decoder)
-    state = stepwise.begin(z)
+    steps = stepwise(decoder)
+    state = steps.begin(z)
     tokens = torch.full((len(z),), START, device=z.device)
     rows, ended = tokens.new_empty(len(z), 0), tokens == END
     for _ in range(max_length):
-        logits, state = stepwise.next(tokens, state)
+        logits, state = steps.next(tokens, state)
         tokens = choose(_allowed(logits, never))
         rows = torch.cat([rows, tokens.unsqueeze(1)], 1)
         ended = ended | (tokens == END)
@@ -179,7 +179,8 @@ def _follow(
     return [_before_end(row) for row in rows.tolist()]
 
 
-def _stepwise(decoder: Any) -> Stepwise:
+def stepwise(decoder: Any) -> Stepwise:
+    """The decoder itself where it can be asked one token at a time; else a `Replay` of it."""
     return decoder if isinstance(decoder, Stepwise) else Replay(decoder)
 
 
