@@ -132,6 +132,8 @@ def test_a_remedys_patch_changes_the_spec(name: str) -> None:
     for recipe in recipes():
         if recipe == "vector" and "model" in remedies()[name].patch:
             continue
+        if recipe == "vectors" and "vocabulary" in remedies()[name].needs:
+            continue
         files = recipes()[recipe].spec.get("data", {}).get("kind") in ("text", "vectors")
         given = ["data.train=a.txt"] if files else []
         assert validated(compose(recipe, [name], given)) != validated(compose(recipe, [], given))
@@ -316,3 +318,15 @@ def test_a_file_of_remedies_that_cannot_be_used_is_refused_in_a_line(
         validated(compose("vector", ["gentle"], own=tmp_path / "my.yaml"))
 
     assert says in str(error.value)
+
+
+def test_a_remedy_for_other_data_is_refused_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "my.yaml").write_text("remedies: {mine: {says: x, needs: [vocabulary], patch: {seed: 1}}}")
+
+    assert compose("text", ["mine"], own=tmp_path / "my.yaml")["seed"] == 1
+    with pytest.raises(InputError) as error:
+        compose("vectors", ["mine"], own=tmp_path / "my.yaml")
+    assert str(error.value) == (
+        "the remedy `mine` needs the number of types of the text, with markers, which data of the kind `vectors` does "
+        "not have: leave it out, or start from another recipe than `vectors`."
+    )
