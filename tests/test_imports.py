@@ -22,7 +22,7 @@ LAYERS = (
     ("inference",),
     ("data", "decoding"),
     ("metrics",),
-    ("nets",),
+    ("nets", "weaken"),
     ("diagnosis", "training"),
     ("experiment",),
     ("cli",),
