@@ -45,7 +45,11 @@ SLOTS: dict[str, Table] = {
     "models": {"vae": models.vae},
     "encoders": {"lstm": lstm.LSTMEncoder, "mlp": mlp.MLPEncoder},
     "decoders": {"lstm": lstm.LSTMDecoder, "mlp": mlp.MLPDecoder},
-    "wrappers": {"token-dropout": weaken.TokenDropout},
+    "wrappers": {
+        "token-dropout": weaken.TokenDropout,
+        "contiguous-dropout": weaken.ContiguousDropout,
+        "historyless": weaken.Historyless,
+    },
     "posteriors": {"gaussian": posteriors.diagonal},
     "priors": {"standard-normal": priors.StandardNormal},
     "terms": {"distortion": Itself(rates.distortion), "rate": Itself(rates.rate)},
