@@ -81,6 +81,7 @@ def test_a_value_set_differently_names_both_remedies_and_the_path(one: dict[str,
         ("aggressive-budget+aggressive-start", "training.procedure.budget"),
         ("aggressive-start+anneal", "training.dials.objective.weights.rate.start"),
         ("aggressive-start+beta", "training.dials.objective.weights.rate.kind"),
+        ("historyless+historyless-rolled", "model.wrappers.historyless.sees"),
     ],
 )
 def test_remedies_that_cannot_both_be_clash(names: str, path: str) -> None:
@@ -94,6 +95,7 @@ def test_remedies_that_cannot_both_be_clash(names: str, path: str) -> None:
 #: Remedies of which no two combine, as they set the same value: the rate's weight, what is charged of it, who descends.
 RIVALS = [
     {
+        "aae",
         "aggressive-start",
         "anneal",
         "beta",
@@ -108,6 +110,7 @@ RIVALS = [
     },
     {"capacity", "free-bits", "free-bits-per-item", "free-bits-total", "free-bits-total-per-item", "ha-bits"},
     {"aggressive", "aggressive-budget", "aggressive-start"},
+    {"historyless", "historyless-rolled"},
 ]
 
 
@@ -141,14 +144,24 @@ def test_an_empty_name_is_refused() -> None:
         chosen(["anneal+"])
 
 
+#: What a recipe has already, as its source does.
+THERE = {
+    ("demo", "skip"),
+    *((recipe, "embedding-dropout") for recipe in recipes() if recipe not in ("vector", "vectors")),
+}
+
+
 @pytest.mark.parametrize("name", [name for name in remedies() if name != "plain"])
 def test_a_remedys_patch_changes_the_spec(name: str) -> None:
     for recipe in recipes():
         if recipe == "vector" and "model" in remedies()[name].patch:
             continue
+        if recipe == "vectors" and "vocabulary" in remedies()[name].needs:
+            continue
         files = recipes()[recipe].spec.get("data", {}).get("kind") in ("text", "vectors")
         given = ["data.train=a.txt"] if files else []
-        assert validated(compose(recipe, [name], given)) != validated(compose(recipe, [], given))
+        same = validated(compose(recipe, [name], given)) == validated(compose(recipe, [], given))
+        assert same == ((recipe, name) in THERE)
 
 
 @pytest.mark.parametrize("name", [name for name in remedies() if name != "plain"])
@@ -330,3 +343,15 @@ def test_a_file_of_remedies_that_cannot_be_used_is_refused_in_a_line(
         validated(compose("vector", ["gentle"], own=tmp_path / "my.yaml"))
 
     assert says in str(error.value)
+
+
+def test_a_remedy_for_other_data_is_refused_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "my.yaml").write_text("remedies: {mine: {says: x, needs: [vocabulary], patch: {seed: 1}}}")
+
+    assert compose("text", ["mine"], own=tmp_path / "my.yaml")["seed"] == 1
+    with pytest.raises(InputError) as error:
+        compose("vectors", ["mine"], own=tmp_path / "my.yaml")
+    assert str(error.value) == (
+        "the remedy `mine` needs the number of types of the text, with markers, which data of the kind `vectors` does "
+        "not have: leave it out, or start from another recipe than `vectors`."
+    )

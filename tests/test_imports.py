@@ -22,7 +22,7 @@ LAYERS = (
     ("inference",),
     ("data", "decoding"),
     ("metrics",),
-    ("adapters", "nets"),
+    ("adapters", "nets", "weaken"),
     ("diagnosis", "training"),
     ("experiment",),
     ("cli",),

@@ -71,6 +71,17 @@ def test_what_is_offered_is_there(name: str) -> None:
     assert (made.__doc__ or "").partition("\n")[0].endswith(".")
 
 
+ABOUT = {
+    "text": {"words": ["a"], "tokens": "words"},
+    "vectors": {"columns": 3, "shift": None, "scale": None},
+}
+
+
+@pytest.mark.parametrize(("name", "about"), ABOUT.items())
+def test_the_facts_that_are_offered_are_those_that_there_are(name: str, about: dict) -> None:
+    assert set(kind(name).restore(about).facts) == set(KINDS[name].facts)
+
+
 def test_an_unknown_kind_is_refused_with_those_there_are() -> None:
     with pytest.raises(InputError, match=r"unknown kind of data `vector`\. Did you mean `vectors`"):
         kind("vector")

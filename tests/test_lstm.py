@@ -195,3 +195,29 @@ def test_the_initialisation_of_torch_is_that_of_a_new_module() -> None:
 def test_unknown_initialisations_are_refused_with_the_nearest() -> None:
     with pytest.raises(InputError, match="Did you mean `offset`"):
         initialise(decoder(), "ofset")
+
+
+@pytest.mark.parametrize("kind", ["small_uniform", "offset", "torch"])
+def test_padding_is_embedded_as_zeros_and_stays_so(kind: str) -> None:
+    model, x, z = decoder(), text(), torch.randn(1, 4, D)
+    initialise(model, kind)
+    hidden = x.seen.masked_fill(x.seen == 5, PAD)
+
+    model(z, hidden).log_prob(x.target).sum().backward()
+
+    weight = model.embedding.weight
+    assert weight.grad is not None
+    assert weight[PAD].eq(0).all()
+    assert weight.grad[PAD].eq(0).all()
+
+
+def test_a_skip_without_weight_is_no_skip_to_the_last_digit_of_float64(float64: None) -> None:
+    plain, skip = decoder().eval(), decoder(skip=True).eval()
+    weights = plain.state_dict()
+    weights["output.weight"] = torch.cat([weights["output.weight"], torch.zeros(V, D)], 1)
+    skip.load_state_dict(weights)
+    x, z = text(), torch.randn(2, 4, D)
+
+    torch.testing.assert_close(
+        skip(z, x.seen).log_prob(x.target), plain(z, x.seen).log_prob(x.target), atol=1e-14, rtol=1e-15
+    )

@@ -12,8 +12,12 @@ from uncollapse.experiment.catalogue import recipes, remedies
 from uncollapse.experiment.compose import compose
 from uncollapse.experiment.spec import Spec, validated
 
+OF_TOKENS = {name for name, remedy in remedies().items() if "vocabulary" in remedy.needs}
 COMBINATIONS = [*remedies(), "aggressive+anneal", "aggressive+beta", "aggressive+slow-anneal"]
-REFUSED = {("vector", "offset-initialisation")}
+REFUSED = {
+    **{("vector", name): "leaves to you" for name, remedy in remedies().items() if "model" in remedy.patch},
+    **{("vectors", name): "which data of the kind `vectors` does not have" for name in OF_TOKENS},
+}
 
 
 def spec_of(recipe: str, remedy: str = "plain", *overrides: str) -> Spec:
@@ -45,7 +49,7 @@ def test_these_are_the_recipes() -> None:
 @pytest.mark.parametrize("recipe", recipes())
 def test_every_recipe_composes_with_every_remedy_or_says_why_not(recipe: str, remedy: str) -> None:
     if (recipe, remedy) in REFUSED:
-        with pytest.raises(InputError, match="leaves to you"):
+        with pytest.raises(InputError, match=REFUSED[recipe, remedy]):
             spec_of(recipe, remedy)
     else:
         spec_of(recipe, remedy)

@@ -1,7 +1,8 @@
 """Decoding: from latents to sequences of tokens, greedily, at random, or by beam search.
 
-A decoder that has `begin` and `next` is asked one token at a time; any other is run again over the whole
-prefix for every token. Both are used in the mode they are in: call `.eval()` first to have dropouts off.
+A decoder that has `begin` and `next` is asked one token at a time; any other is run again over the whole prefix for
+every token. One that has `ahead`, as its tokens do not depend on those before, is run once. All are used in the mode
+they are in: call `.eval()` first to have dropouts off.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Replay:
     """Makes any decoder step-wise: for every token it runs over the whole prefix again.
 
     Arguments:
-        decoder: From z (1, N, d) and tokens (N, t) to a law that `last_logits` knows.
+        decoder: From z (1, N, d) and tokens (N, t) to a law that `logits_at` knows.
     """
 
     def __init__(self, decoder: Callable[[Tensor, Tensor], Distribution]) -> None:
@@ -63,29 +64,59 @@ class Replay:
         """The logits (N, V) of what follows the longer prefix, and that prefix."""
         prefix = torch.cat([state.tokens, tokens.unsqueeze(1)], 1)
         law = self.decoder(state.z.unsqueeze(0), prefix)
-        return last_logits(law).squeeze(0), Prefix(state.z, prefix)
+        return logits_at(law).squeeze(0), Prefix(state.z, prefix)
+
+
+@runtime_checkable
+class Parallel(Protocol):
+    """A decoder whose tokens do not depend on those before them."""
+
+    def ahead(self, z: Tensor, length: int) -> Distribution:
+        """The law of the first `length` tokens, for z (1, N, d)."""
+        ...
+
+
+class Ahead:
+    """Makes such a decoder step-wise: it runs once, and the logits of a place are made as it is reached.
+
+    Arguments:
+        decoder: What is `Parallel`.
+        length: How many tokens are to be decoded.
+    """
+
+    def __init__(self, decoder: Parallel, length: int) -> None:
+        self.decoder, self.length = decoder, length
+
+    def begin(self, z: Tensor) -> tuple[Distribution, int]:
+        """The law of all tokens, and the first place."""
+        return self.decoder.ahead(z.unsqueeze(0), max(1, self.length)), 0
+
+    def next(self, tokens: Tensor, state: tuple[Distribution, int]) -> tuple[Tensor, tuple[Distribution, int]]:
+        """The logits (N, V) at this place, and the next one."""
+        law, place = state
+        return logits_at(law, place).squeeze(0), (law, place + 1)
 
 
 @singledispatch
-def last_logits(law: Distribution) -> Tensor:
-    """The logits of the token that comes next under a law of sequences, with shape (..., V)."""
+def logits_at(law: Distribution, place: int = -1) -> Tensor:
+    """The logits of a token under a law of sequences, with shape (..., V); of the one that comes next by default."""
     raise InputError(
         f"cannot decode from the law `{type(law).__name__}`: return `Tokens` or "
         "`Independent(Categorical(...), 1)`, give the decoder `begin` and `next`, or register the law with "
-        "`uncollapse.decoding.last_logits`."
+        "`uncollapse.decoding.logits_at`."
     )
 
 
-@last_logits.register
-def _(law: Tokens) -> Tensor:
-    return law.logits()
+@logits_at.register
+def _(law: Tokens, place: int = -1) -> Tensor:
+    return law.logits(place)
 
 
-@last_logits.register
-def _(law: Independent) -> Tensor:
+@logits_at.register
+def _(law: Independent, place: int = -1) -> Tensor:
     if not isinstance(law.base_dist, Categorical):
-        return last_logits(law.base_dist)
-    return law.base_dist.logits[..., -1, :]
+        return logits_at(law.base_dist, place)
+    return law.base_dist.logits[..., place, :]
 
 
 def greedy(decoder: Any, z: Tensor, max_length: int, never: Sequence[int] = NEVER) -> list[list[int]]:
@@ -129,8 +160,8 @@ def search(decoder: Any, z: Tensor, max_length: int, width: int = 5, never: Sequ
     """Beam search for each z (N, d), over all of them at once: the best sequence of each."""
     if width < 1:
         raise InputError(f"a beam of width {width} holds nothing: give a width of at least 1.")
-    stepwise, n = _stepwise(decoder), len(z)
-    state = stepwise.begin(z.repeat_interleave(width, 0))
+    steps, n = stepwise(decoder), len(z)
+    state = steps.begin(z.repeat_interleave(width, 0))
     tokens = torch.full((n * width,), START, device=z.device)
     rows = tokens.new_empty(n, width, 0)
     # All beams start alike: only the first may grow, or each would hold the same sequence.
@@ -138,7 +169,7 @@ def search(decoder: Any, z: Tensor, max_length: int, width: int = 5, never: Sequ
     scores[:, 0] = 0
     first = width * torch.arange(n, device=z.device).unsqueeze(1)
     for _ in range(max_length):
-        logits, state = stepwise.next(tokens, state)
+        logits, state = steps.next(tokens, state)
         scores, parent, chosen = _extend(_allowed(logits.log_softmax(-1), never), tokens, scores)
         rows = torch.cat([rows.take_along_dim(parent.unsqueeze(2), 1), chosen.unsqueeze(2)], 2)
         state = type(state)(*(part[(first + parent).flatten()] for part in state))
@@ -165,12 +196,12 @@ def _extend(steps: Tensor, tokens: Tensor, scores: Tensor) -> tuple[Tensor, Tens
 def _follow(
     decoder: Any, z: Tensor, max_length: int, never: Sequence[int], choose: Callable[[Tensor], Tensor]
 ) -> list[list[int]]:
-    stepwise = _stepwise(decoder)
-    state = stepwise.begin(z)
+    steps = Ahead(decoder, max_length) if isinstance(decoder, Parallel) else stepwise(decoder)
+    state: Any = steps.begin(z)
     tokens = torch.full((len(z),), START, device=z.device)
     rows, ended = tokens.new_empty(len(z), 0), tokens == END
     for _ in range(max_length):
-        logits, state = stepwise.next(tokens, state)
+        logits, state = steps.next(tokens, state)
         tokens = choose(_allowed(logits, never))
         rows = torch.cat([rows, tokens.unsqueeze(1)], 1)
         ended = ended | (tokens == END)
@@ -179,7 +210,8 @@ def _follow(
     return [_before_end(row) for row in rows.tolist()]
 
 
-def _stepwise(decoder: Any) -> Stepwise:
+def stepwise(decoder: Any) -> Stepwise:
+    """The decoder itself where it can be asked one token at a time; else a `Replay` of it."""
     return decoder if isinstance(decoder, Stepwise) else Replay(decoder)
 
 

@@ -98,6 +98,7 @@ Count = Annotated[int, Ge(1), Le(2**63 - 1)]
 Index = Annotated[int, Ge(0), Le(2**63 - 1)]
 Positive = Annotated[float, Gt(0)]
 Weight = Annotated[float, Ge(0)]
+Probability = Annotated[float, Ge(0), Le(1)]
 #: A probability that is not 1.
 Dropout = Annotated[float, Ge(0), Lt(1)]
 #: A part of a whole that is not nothing.

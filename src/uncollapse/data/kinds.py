@@ -169,6 +169,7 @@ class Offer:
         home: Where its class is, as "module:name" within this package.
         says: What it is, in a few words.
         recipe: The recipe to start from where none is named.
+        facts: The names of its facts, what networks may ask for.
         files: What its files hold; empty where it has its own data.
         switches: Its options beside those for the files, by name.
         example: Two items as a person writes them to `interpolate`.
@@ -178,6 +179,7 @@ class Offer:
     home: str
     says: str
     recipe: str
+    facts: tuple[str, ...]
     files: str = ""
     switches: Mapping[str, Switch] = field(default_factory=dict)
     example: str = "FIRST SECOND"
@@ -190,6 +192,7 @@ KINDS = {
         "corpora:TextFiles",
         "a text of yours",
         recipe="text",
+        facts=("vocabulary",),
         files="UTF-8, one item a line, plain or .gz",
         switches={
             "labels": Switch("A label and a tab precede every item of a text; they are removed.", "labels", reads=True),
@@ -201,6 +204,7 @@ KINDS = {
         "corpora:Stdlib",
         "sentences from the standard library's documentation",
         recipe="demo",
+        facts=("vocabulary",),
         example=_SENTENCES,
         least={"vocabulary": 1},
     ),
@@ -208,6 +212,7 @@ KINDS = {
         "corpora:Synthetic",
         "synthetic sequences",
         recipe="he2019-synthetic",
+        facts=("vocabulary",),
         example=_SENTENCES,
         least={"vocabulary": 1},
     ),
@@ -215,6 +220,7 @@ KINDS = {
         "vectors:Vectors",
         "a table of numbers of yours",
         recipe="vectors",
+        facts=("shape",),
         files="a .npy, .npz or .csv table, one item a row; of several in one .npz, x.npz:NAME",
         example="1.5,2,... 0,3.25,...",
     ),
@@ -222,7 +228,7 @@ KINDS = {
 
 
 #: What is known of somebody's own kind, which a spec names as "package.module:Name".
-OWN = Offer("", "data of your own", recipe="", files="such as your kind reads")
+OWN = Offer("", "data of your own", recipe="", facts=(), files="such as your kind reads")
 
 
 def offered(name: str) -> Offer:

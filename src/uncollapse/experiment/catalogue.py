@@ -60,6 +60,7 @@ class Remedy(Section):
         claims: What its source claims.
         cost: Its training time in words, relative to plain training.
         still: Beginnings of the names of parameters that two steps leave as they are.
+        needs: What its networks ask of the data, such as `vocabulary`.
         patch: What it changes.
         own_networks: What to do instead on networks that are not ours, where the patch needs our model.
     """
@@ -74,6 +75,7 @@ class Remedy(Section):
     claims: list[Claim] = Field(default_factory=list)
     cost: str = "not measured"
     still: list[str] = Field(default_factory=list)
+    needs: list[str] = Field(default_factory=list)
     patch: Patch
     own_networks: str | None = None
 

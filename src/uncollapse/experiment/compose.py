@@ -10,9 +10,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from uncollapse.data.kinds import KINDS
 from uncollapse.errors import InputError, unknown
 from uncollapse.experiment import catalogue
 from uncollapse.experiment.catalogue import Patch, Recipe, Remedy, chosen, parse
+from uncollapse.experiment.sections import GIVEN
 
 
 def compose(recipe: str, remedies: Iterable[str] = (), overrides: Iterable[str] = (), own: Path | None = None) -> Patch:
@@ -32,6 +34,7 @@ def compose(recipe: str, remedies: Iterable[str] = (), overrides: Iterable[str] 
     base, names = catalogue.recipes()[recipe], chosen(remedies, own)
     there = catalogue.remedies(own)
     _check_parts(base, [there[name] for name in names])
+    _check_data(base, [there[name] for name in names])
     spec = overlaid(base.spec, merge({name: there[name].patch for name in names}))
     spec = overlaid(spec, merge({name: base.remedies[name] for name in names if name in base.remedies}))
     return overridden(spec, overrides)
@@ -117,6 +120,17 @@ def _check_parts(base: Recipe, asked: list[Remedy]) -> None:
                     f"the remedy `{remedy.name}` changes the {part}, which recipe `{base.name}` leaves to you: "
                     f"{remedy.own_networks or 'leave it out'}."
                 )
+
+
+def _check_data(base: Recipe, asked: list[Remedy]) -> None:
+    """Refuses a remedy whose networks cannot read data of the recipe's kind."""
+    kind = base.spec.get("data", {}).get("kind")
+    for remedy in asked:
+        if kind in KINDS and (lacking := set(remedy.needs) - set(KINDS[kind].facts)):
+            raise InputError(
+                f"the remedy `{remedy.name}` needs {' and '.join(GIVEN[name] for name in sorted(lacking))}, which data "
+                f"of the kind `{kind}` does not have: leave it out, or start from another recipe than `{base.name}`."
+            )
 
 
 def _merged(patches: Mapping[str, Any], keys: tuple[str, ...]) -> Any:

@@ -16,7 +16,7 @@ from typing import Any, get_args
 
 from pydantic.errors import PydanticUserError
 
-from uncollapse import dials, inference, posteriors, priors
+from uncollapse import dials, inference, posteriors, priors, weaken
 from uncollapse.data.kinds import KINDS, kind
 from uncollapse.errors import InputError
 from uncollapse.experiment import models
@@ -47,7 +47,11 @@ SLOTS: dict[str, Table] = {
     "models": {"vae": models.vae},
     "encoders": {"lstm": lstm.LSTMEncoder, "mlp": mlp.MLPEncoder},
     "decoders": {"lstm": lstm.LSTMDecoder, "mlp": mlp.MLPDecoder},
-    "wrappers": {},
+    "wrappers": {
+        "token-dropout": weaken.TokenDropout,
+        "contiguous-dropout": weaken.ContiguousDropout,
+        "historyless": weaken.Historyless,
+    },
     "posteriors": {"gaussian": posteriors.diagonal},
     "priors": {"standard-normal": priors.StandardNormal},
     "terms": {

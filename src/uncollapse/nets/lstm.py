@@ -89,7 +89,7 @@ class LSTMDecoder(nn.Module):
         skip: bool = False,
     ) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(vocabulary, embedding)
+        self.embedding = nn.Embedding(vocabulary, embedding, padding_idx=PAD)
         self.start = nn.Linear(latent, hidden, bias=False)
         self.lstm = nn.LSTM(embedding + latent, hidden, batch_first=True)
         self.output = nn.Linear(hidden + latent * skip, vocabulary, bias=False)
@@ -173,3 +173,5 @@ def initialise(module: nn.Module, kind: str) -> None:
         low, high = RANGES[kind][isinstance(part, nn.Embedding)]
         for parameter in part.parameters(recurse=False):
             nn.init.uniform_(parameter, low, high)
+        if isinstance(part, nn.Embedding) and part.padding_idx is not None:
+            nn.init.zeros_(part.weight[part.padding_idx])
