@@ -47,7 +47,7 @@ SLOTS: dict[str, Table] = {
     "decoders": {"lstm": lstm.LSTMDecoder, "mlp": mlp.MLPDecoder},
     "wrappers": {},
     "posteriors": {"gaussian": posteriors.diagonal},
-    "priors": {"standard-normal": priors.StandardNormal},
+    "priors": {"standard-normal": priors.StandardNormal, "mixture": priors.Mixture},
     "terms": {"distortion": Itself(rates.distortion), "rate": Itself(rates.rate)},
     "schedules": {"linear": dials.Linear, "constant": dials.Constant},
     "inferences": {"amortised": Itself(inference.amortised)},
