@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, Normal
+from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily, Normal
+
+from uncollapse.quantities import Count
 
 
 class StandardNormal(nn.Module):
@@ -29,3 +31,31 @@ class StandardNormal(nn.Module):
 
     def extra_repr(self) -> str:
         return f"latent={self.loc.numel() if self.loc.ndim == 1 else tuple(self.loc.shape)}"
+
+
+class Mixture(nn.Module):
+    r"""A mixture of Gaussians with learned weights, means and variances.
+
+    .. math:: p(z) = \sum_k \pi_k \prod_d N(z_d; m_{kd}, s_{kd}^2)
+
+    The KL to it has no closed form: it is the mean of log q - log p over the draws, in nats an item, and a single item's
+    may be negative. The means start apart, as draws of N(0, I), and the variances at 1.
+
+    References:
+        | VAE with a VampPrior (Tomczak & Welling, 2018), who compare it with theirs
+        | https://arxiv.org/abs/1705.07120
+
+    Arguments:
+        latent: The number of latent units D.
+        components: How many Gaussians.
+    """
+
+    def __init__(self, latent: int, components: Count = 10) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(components))
+        self.means = nn.Parameter(torch.randn(components, latent))
+        self.log_variances = nn.Parameter(torch.zeros(components, latent))
+
+    def forward(self) -> Distribution:
+        each = Independent(Normal(self.means, (0.5 * self.log_variances).exp(), validate_args=False), 1)
+        return MixtureSameFamily(Categorical(logits=self.logits, validate_args=False), each, validate_args=False)

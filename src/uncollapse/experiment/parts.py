@@ -53,7 +53,7 @@ SLOTS: dict[str, Table] = {
         "historyless": weaken.Historyless,
     },
     "posteriors": {"gaussian": posteriors.diagonal},
-    "priors": {"standard-normal": priors.StandardNormal},
+    "priors": {"standard-normal": priors.StandardNormal, "mixture": priors.Mixture},
     "terms": {
         "distortion": Itself(rates.distortion),
         "rate": Itself(rates.rate),
