@@ -16,7 +16,7 @@ from typing import Any, get_args
 
 from pydantic.errors import PydanticUserError
 
-from uncollapse import dials, inference, posteriors, priors
+from uncollapse import dials, inference, posteriors, priors, refinement
 from uncollapse.data.kinds import KINDS, kind
 from uncollapse.errors import InputError
 from uncollapse.experiment import models
@@ -50,7 +50,7 @@ SLOTS: dict[str, Table] = {
     "priors": {"standard-normal": priors.StandardNormal},
     "terms": {"distortion": Itself(rates.distortion), "rate": Itself(rates.rate)},
     "schedules": {"linear": dials.Linear, "constant": dials.Constant},
-    "inferences": {"amortised": Itself(inference.amortised)},
+    "inferences": {"amortised": Itself(inference.amortised), "semi-amortised": refinement.SemiAmortised},
     "procedures": {"joint": procedures.Joint, "aggressive": procedures.Aggressive},
     "optimisers": OPTIMISERS,
 }

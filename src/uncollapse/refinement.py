@@ -1,0 +1,158 @@
+r"""Refinement: posteriors that descend each item's own loss before they are used.
+
+.. math:: v_k = \gamma v_{k-1} - \nabla_\lambda f(\lambda_k), \qquad \lambda_{k+1} = \lambda_k + \alpha v_k
+
+:math:`\lambda` are the parameters of q as numbers without limits, of a Gaussian its mean and log-variance, and f is the
+loss summed over the items, so that no item's steps depend on the others in its batch.
+
+References:
+    | Semi-Amortized Variational Autoencoders (Kim et al., 2018)
+    | https://arxiv.org/abs/1802.02550
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, Independent
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from uncollapse.bound import Batch, checked
+from uncollapse.distributions.loose import loose, tight
+from uncollapse.errors import InputError
+from uncollapse.inference import Aim
+from uncollapse.model import Model, posterior
+from uncollapse.quantities import Count, Dropout, Positive
+
+#: The parameters of the posteriors of a batch by name, as numbers without limits, each (B, ...).
+Values = dict[str, Tensor]
+#: From values to the gradient of the loss in them.
+Slope = Callable[[Values], Values]
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Descent with momentum, each item by itself.
+
+    The code of the paper steps at rate 1 on the mean over a batch of 32 items, and clips the norm of that mean's
+    gradient to 5: of an item that is a rate of 1/32, and a norm of 28 where all items' gradients are alike.
+
+    Arguments:
+        count: K, how many.
+        learning_rate: alpha, of an item's own gradient.
+        momentum: gamma.
+        clip: The largest norm of an item's gradient in one parameter; None for no clipping.
+    """
+
+    count: Count = 20
+    learning_rate: Positive = 1 / 32
+    momentum: Dropout = 0.5
+    clip: Positive | None = None
+
+    def __call__(self, values: Values, slope: Slope) -> Values:
+        """Where the steps from some values end."""
+        velocity: Values = {name: torch.zeros_like(value) for name, value in values.items()}
+        for _ in range(self.count):
+            slopes = slope(values)
+            velocity = {name: self.momentum * v - self._clipped(slopes[name]) for name, v in velocity.items()}
+            values = {name: value + self.learning_rate * velocity[name] for name, value in values.items()}
+        return values
+
+    def _clipped(self, slope: Tensor) -> Tensor:
+        if self.clip is None:
+            return slope
+        norm = torch.linalg.vector_norm(slope.flatten(1), dim=1).view(-1, *(1,) * (slope.ndim - 1))
+        return slope * (self.clip / norm.clamp(min=self.clip))
+
+
+@dataclass(frozen=True)
+class SemiAmortised:
+    r"""The encoder's answer, refined by some steps on each item's own loss; training goes through the steps.
+
+    .. math:: \lambda_0 = \mathrm{enc}_\phi(x), \quad
+              \min_{\phi, \theta} f(\lambda_K(\lambda_0, \theta), \theta)
+
+    Encoder and decoder get the exact gradient, second derivatives included: what the decoder does to where the steps
+    lead counts too. Each step costs a pass of the decoder forward and one back, in training two back.
+
+    References:
+        | Semi-Amortized Variational Autoencoders (Kim et al., 2018)
+        | https://arxiv.org/abs/1802.02550
+
+    Arguments:
+        steps: How q is refined.
+
+    Raises:
+        InputError: for a model whose posterior cannot be refined.
+    """
+
+    steps: Steps = Steps()
+
+    def __call__(self, model: Model, x: Batch, aim: Aim) -> Distribution:
+        learns = learning(model)
+        with torch.enable_grad():
+            law = start(model, x)
+            if not learns:
+                return tight(law, self.steps(detached(loose(law)), slope(model, x, aim, law)))
+            with twice_differentiable():
+                return tight(law, self.steps(loose(law), slope(model, x, aim, law, through=True)))
+
+
+def learning(model: Model) -> bool:
+    """Whether a model is in training here: some of its parameters ask for a gradient that will be taken."""
+    return torch.is_grad_enabled() and isinstance(model, nn.Module) and any(p.requires_grad for p in model.parameters())
+
+
+def start(model: Model, x: Batch) -> Distribution:
+    """The encoder's answer.
+
+    Raises:
+        InputError: where it is no law, or one whose draws have no gradient.
+    """
+    law = posterior(model, x)
+    if law is None:
+        raise InputError(
+            f"cannot refine the posterior of `{type(model).__name__}`, which depends on the path: leave "
+            "`training.inference` out."
+        )
+    if not law.has_rsample:
+        inner = law.base_dist if isinstance(law, Independent) else law
+        raise InputError(
+            f"cannot refine a `{type(inner).__name__}`, whose draws have no gradient: take another family, such as "
+            "`gaussian`, or leave `training.inference` out."
+        )
+    return law
+
+
+def slope(model: Model, x: Batch, aim: Aim, law: Distribution, through: bool = False) -> Slope:
+    """The gradient of the loss of a batch in the parameters of its posteriors.
+
+    Arguments:
+        model, x, aim: As for an `Inference`.
+        law: Of the family.
+        through: Whether it can be differentiated again.
+    """
+
+    def found(values: Values) -> Values:
+        here = values if through else detached(values)
+        here = {name: value if value.requires_grad else value.requires_grad_() for name, value in here.items()}
+        loss = aim(checked(model(x, q=tight(law, here)), x))
+        slopes = torch.autograd.grad(loss, list(here.values()), create_graph=through, materialize_grads=True)
+        return dict(zip(here, slopes, strict=True))
+
+    return found
+
+
+def detached(values: Values) -> Values:
+    return {name: value.detach() for name, value in values.items()}
+
+
+@contextmanager
+def twice_differentiable() -> Iterator[None]:
+    """Within it the layers that know no second derivative are computed by others that do."""
+    with torch.backends.cudnn.flags(enabled=False), sdpa_kernel(SDPBackend.MATH):
+        yield
