@@ -19,7 +19,7 @@ LAYERS = (
     ("bound", "divergence", "dials"),
     ("terms", "posteriors", "priors"),
     ("model", "objective"),
-    ("inference", "refinement"),
+    ("differences", "inference", "refinement"),
     ("data", "decoding"),
     ("metrics",),
     ("nets",),

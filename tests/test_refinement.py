@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,15 @@ from torch.distributions import (
 import uncollapse as uc
 from linear_gaussian import evidence, orthogonal, vae
 from test_trainer import data, small
-from uncollapse.bound import Bound
+from uncollapse.bound import Bound, size
+from uncollapse.differences import product
 from uncollapse.distributions.loose import loose, tight
 from uncollapse.distributions.operations import parameters
-from uncollapse.inference import plain
+from uncollapse.inference import Aim, plain
 from uncollapse.metrics.rows import collect
 from uncollapse.model import VAE
 from uncollapse.nets.lstm import LSTMDecoder, LSTMEncoder
+from uncollapse.noise import WholeBatchNoise
 from uncollapse.posteriors import Posterior
 from uncollapse.refinement import SemiAmortised, Steps, Values
 from uncollapse.training.checkpoints import Checkpoints
@@ -168,6 +171,44 @@ def test_encoder_and_decoder_get_the_exact_gradient_through_the_refinement(made:
         torch.testing.assert_close(
             smallest.grad.flatten()[:FIRST], differences(model, SemiAmortised(steps), x, smallest)
         )
+
+
+@pytest.mark.usefixtures("float64")
+def test_a_product_with_second_derivatives_is_that_of_two_gradients() -> None:
+    found = product(lambda at: [at[0] ** 3], [torch.tensor(1.0)], [torch.tensor(2.0)], 1e-5)  # T21
+    assert found[0].item() == pytest.approx(6.00012, abs=1e-6)
+
+
+@pytest.mark.parametrize("made", [of_vectors, of_tokens])
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float64, 1e-5), (torch.float32, 5e-3)])
+def test_finite_differences_come_near_the_exact_gradient_with_the_noise_of_each_step(
+    made: Any, dtype: torch.dtype, error: float
+) -> None:
+    model, x = made()
+    if isinstance(x, Tensor):
+        x = x.to(dtype)
+    model.to(dtype)
+    near = SemiAmortised(FEW, "differences", 1e-3 if dtype == torch.float32 else 1e-6)
+    found = []
+    for inference in (SemiAmortised(FEW), near, CutOff(FEW)):
+        with WholeBatchNoise(slice(0, size(x)), 9):  # Gone when the gradient is taken.
+            loss = loss_of(model, inference, x)
+        loss.backward()
+        found.append(torch.cat([p.grad.flatten() for p in model.decoder.parameters()]))
+        model.zero_grad()
+    exact, differences, without = found
+    assert (differences - exact).norm() < error * (without - exact).norm()
+
+
+@dataclass(frozen=True)
+class CutOff:
+    """Steps that no gradient goes through."""
+
+    steps: Steps
+
+    def __call__(self, model: Any, x: Tensor, aim: Aim) -> Distribution:
+        law = SemiAmortised(self.steps)(model, x, aim)
+        return tight(law, {name: value.detach() for name, value in loose(law).items()})
 
 
 @pytest.mark.parametrize("frozen", ["inference", "generation"])

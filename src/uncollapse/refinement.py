@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +24,7 @@ from torch.distributions import Distribution, Independent
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from uncollapse.bound import Batch, checked
+from uncollapse.differences import DIFFERENCE, Differences
 from uncollapse.distributions.loose import loose, tight
 from uncollapse.errors import InputError
 from uncollapse.inference import Aim
@@ -76,8 +79,9 @@ class SemiAmortised:
     .. math:: \lambda_0 = \mathrm{enc}_\phi(x), \quad
               \min_{\phi, \theta} f(\lambda_K(\lambda_0, \theta), \theta)
 
-    Encoder and decoder get the exact gradient, second derivatives included: what the decoder does to where the steps
-    lead counts too. Each step costs a pass of the decoder forward and one back, in training two back.
+    Encoder and decoder get the whole gradient, second derivatives included: what the decoder does to where the steps
+    lead counts too. Each step costs a pass of the decoder forward and one back; in training one more back, which is
+    twice as long, or with differences two more of both.
 
     References:
         | Semi-Amortized Variational Autoencoders (Kim et al., 2018)
@@ -85,21 +89,30 @@ class SemiAmortised:
 
     Arguments:
         steps: How q is refined.
+        gradient: "exact", or by finite "differences" with the same noise (see `differences`), which any layer can do;
+            what terms learn gets none of it.
+        difference: How far the number that moves most is moved for these.
 
     Raises:
         InputError: for a model whose posterior cannot be refined.
     """
 
     steps: Steps = Steps()
+    gradient: Literal["exact", "differences"] = "exact"
+    difference: Positive = DIFFERENCE
 
     def __call__(self, model: Model, x: Batch, aim: Aim) -> Distribution:
         learns = learning(model)
         with torch.enable_grad():
             law = start(model, x)
+            values, loss = loose(law), loss_of(model, x, aim, law)
             if not learns:
-                return tight(law, self.steps(detached(loose(law)), slope(model, x, aim, law)))
+                return tight(law, self.steps(detached(values), partial(slopes, loss)))
+            if self.gradient == "differences":
+                moving = [p for p in model.parameters() if p.requires_grad]  # pyright: ignore[reportAttributeAccessIssue]
+                return tight(law, self.steps(values, Differences(loss, moving, self.difference)))
             with twice_differentiable():
-                return tight(law, self.steps(loose(law), slope(model, x, aim, law, through=True)))
+                return tight(law, self.steps(values, partial(slopes, loss, through=True)))
 
 
 def learning(model: Model) -> bool:
@@ -128,23 +141,17 @@ def start(model: Model, x: Batch) -> Distribution:
     return law
 
 
-def slope(model: Model, x: Batch, aim: Aim, law: Distribution, through: bool = False) -> Slope:
-    """The gradient of the loss of a batch in the parameters of its posteriors.
+def loss_of(model: Model, x: Batch, aim: Aim, law: Distribution) -> Callable[[Values], Tensor]:
+    """The loss of a batch, summed over its items, as a function of the parameters of posteriors of a family."""
+    return lambda values: aim(checked(model(x, q=tight(law, values)), x))
 
-    Arguments:
-        model, x, aim: As for an `Inference`.
-        law: Of the family.
-        through: Whether it can be differentiated again.
-    """
 
-    def found(values: Values) -> Values:
-        here = values if through else detached(values)
-        here = {name: value if value.requires_grad else value.requires_grad_() for name, value in here.items()}
-        loss = aim(checked(model(x, q=tight(law, here)), x))
-        slopes = torch.autograd.grad(loss, list(here.values()), create_graph=through, materialize_grads=True)
-        return dict(zip(here, slopes, strict=True))
-
-    return found
+def slopes(loss: Callable[[Values], Tensor], values: Values, through: bool = False) -> Values:
+    """The gradient of a loss in some values; `through`, where it can be differentiated again."""
+    here = values if through else detached(values)
+    here = {name: value if value.requires_grad else value.requires_grad_() for name, value in here.items()}
+    found = torch.autograd.grad(loss(here), list(here.values()), create_graph=through, materialize_grads=True)
+    return dict(zip(here, found, strict=True))
 
 
 def detached(values: Values) -> Values:
