@@ -19,7 +19,7 @@ LAYERS = (
     ("bound", "divergence", "dials"),
     ("terms", "posteriors", "priors"),
     ("model", "objective"),
-    ("inference",),
+    ("differences", "inference", "refinement"),
     ("data", "decoding"),
     ("metrics",),
     ("adapters", "nets", "weaken"),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
 from torch.utils._pytree import tree_map
 
 from uncollapse.randomness import reseed
@@ -119,3 +120,27 @@ def _given(func: Any, args: Sequence[Any], drawn: Any) -> Any:
     """What an operation answers that has drawn so, in place or not."""
     writes = func._schema.arguments[0].alias_info
     return args[0].copy_(drawn) if writes is not None and writes.is_write else drawn
+
+
+class Replay:
+    """Draws the random numbers again that are drawn after this was made, as often as it is entered.
+
+    Arguments:
+        device: Where they are drawn, beside the processor.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.devices = [device] if device.type == "cuda" else []
+        self.state = torch.get_rng_state(), *(torch.cuda.get_rng_state(one) for one in self.devices)
+        self.modes = _get_current_dispatch_mode_stack()
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        with torch.random.fork_rng(devices=self.devices), ExitStack() as around:
+            here = len(_get_current_dispatch_mode_stack())
+            for mode in self.modes[here:]:
+                around.enter_context(mode)
+            torch.set_rng_state(self.state[0])
+            for device, state in zip(self.devices, self.state[1:], strict=True):
+                torch.cuda.set_rng_state(state, device)
+            yield

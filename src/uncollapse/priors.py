@@ -38,8 +38,8 @@ class Mixture(nn.Module):
 
     .. math:: p(z) = \sum_k \pi_k \prod_d N(z_d; m_{kd}, s_{kd}^2)
 
-    The KL to it has no closed form: it is the mean of log q - log p over the draws, in nats an item, and a single item's
-    may be negative. The means start apart, as draws of N(0, I), and the variances at 1.
+    The KL to it has no closed form: it is the mean of log q - log p over the draws, in nats an item, and that of a
+    single item may be negative. The means start apart, as draws of N(0, I), and the variances at 1.
 
     References:
         | VAE with a VampPrior (Tomczak & Welling, 2018), who compare it with theirs

@@ -16,7 +16,7 @@ from typing import Any, get_args
 
 from pydantic.errors import PydanticUserError
 
-from uncollapse import dials, inference, posteriors, priors, weaken
+from uncollapse import dials, inference, posteriors, priors, refinement, weaken
 from uncollapse.data.kinds import KINDS, kind
 from uncollapse.errors import InputError
 from uncollapse.experiment import models
@@ -75,7 +75,7 @@ SLOTS: dict[str, Table] = {
         "cyclical": dials.Cyclical,
         "cosine": dials.Cosine,
     },
-    "inferences": {"amortised": Itself(inference.amortised)},
+    "inferences": {"amortised": Itself(inference.amortised), "semi-amortised": refinement.SemiAmortised},
     "procedures": {"joint": procedures.Joint, "aggressive": procedures.Aggressive},
     "optimisers": OPTIMISERS,
 }
