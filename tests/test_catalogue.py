@@ -17,6 +17,7 @@ from uncollapse.experiment.compose import compose, merge, overlaid, overridden
 from uncollapse.experiment.paths import locate
 from uncollapse.experiment.spec import Spec, validated
 
+WEIGH_THE_RATE = ("aggressive-start", "anneal", "beta", "slow-anneal")
 NUMBERS = [name for name in remedies() if name != "offset-initialisation"]
 
 
@@ -105,6 +106,8 @@ def test_all_other_pairs_combine() -> None:
         ("aggressive-budget", "aggressive-start"),
         ("aggressive-start", "anneal"),
         ("aggressive-start", "beta"),
+        ("infovae", "wae-mmd"),
+        *(tuple(sorted(pair)) for pair in itertools.product(("infovae", "wae-mmd"), WEIGH_THE_RATE)),
     }
 
 

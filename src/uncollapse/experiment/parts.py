@@ -23,7 +23,7 @@ from uncollapse.experiment import models
 from uncollapse.experiment.sections import GIVEN, Described, mark, parameters, section
 from uncollapse.nets import lstm, mlp
 from uncollapse.quantities import Said, Slot
-from uncollapse.terms import rates
+from uncollapse.terms import aggregate, rates
 from uncollapse.training import procedures
 from uncollapse.training.optimisers import OPTIMISERS
 
@@ -48,7 +48,11 @@ SLOTS: dict[str, Table] = {
     "wrappers": {},
     "posteriors": {"gaussian": posteriors.diagonal},
     "priors": {"standard-normal": priors.StandardNormal},
-    "terms": {"distortion": Itself(rates.distortion), "rate": Itself(rates.rate)},
+    "terms": {
+        "distortion": Itself(rates.distortion),
+        "rate": Itself(rates.rate),
+        "mmd": aggregate.MMD,
+    },
     "schedules": {"linear": dials.Linear, "constant": dials.Constant},
     "inferences": {"amortised": Itself(inference.amortised)},
     "procedures": {"joint": procedures.Joint, "aggressive": procedures.Aggressive},
