@@ -24,7 +24,7 @@ from uncollapse.experiment.sections import GIVEN, Described, mark, parameters, s
 from uncollapse.nets import lstm, mlp
 from uncollapse.nets.critics import LatentCritic
 from uncollapse.quantities import Said, Slot
-from uncollapse.terms import rates
+from uncollapse.terms import aggregate, rates
 from uncollapse.terms.adversarial import AdversarialPrior
 from uncollapse.training import procedures
 from uncollapse.training.optimisers import OPTIMISERS
@@ -63,6 +63,7 @@ SLOTS: dict[str, Table] = {
         "free-bits-total-per-item": rates.FreeBitsTotalPerItem,
         "ha-bits": rates.HABits,
         "capacity": rates.Capacity,
+        "mmd": aggregate.MMD,
         "adversarial-prior": AdversarialPrior,
     },
     "critics": {"latent": LatentCritic},
