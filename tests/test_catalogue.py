@@ -106,7 +106,17 @@ RIVALS = [
         "sigmoid-anneal",
         "slow-anneal",
     },
-    {"capacity", "free-bits", "free-bits-per-item", "free-bits-total", "free-bits-total-per-item", "ha-bits"},
+    {
+        "capacity",
+        "controlled-rate",
+        "free-bits",
+        "free-bits-per-item",
+        "free-bits-total",
+        "free-bits-total-per-item",
+        "ha-bits",
+        "soft-free-bits",
+    },
+    {"minimum-rate", "minimum-rate-dual"},
     {"aggressive", "aggressive-budget", "aggressive-start"},
 ]
 

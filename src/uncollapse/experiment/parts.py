@@ -23,7 +23,7 @@ from uncollapse.experiment import models
 from uncollapse.experiment.sections import GIVEN, Described, mark, parameters, section
 from uncollapse.nets import lstm, mlp
 from uncollapse.quantities import Said, Slot
-from uncollapse.terms import rates
+from uncollapse.terms import controllers, rates
 from uncollapse.training import procedures
 from uncollapse.training.optimisers import OPTIMISERS
 
@@ -57,6 +57,11 @@ SLOTS: dict[str, Table] = {
         "free-bits-total-per-item": rates.FreeBitsTotalPerItem,
         "ha-bits": rates.HABits,
         "capacity": rates.Capacity,
+        "soft-free-bits": controllers.SoftFreeBits,
+        "minimum-rate": controllers.MinimumRate,
+        "minimum-rate-dual": controllers.MinimumRateDual,
+        "geco": controllers.GECO,
+        "controlled-rate": controllers.ControlledRate,
     },
     "schedules": {
         "linear": dials.Linear,
