@@ -111,7 +111,17 @@ RIVALS = [
         "slow-anneal",
         "wae-mmd",
     },
-    {"capacity", "free-bits", "free-bits-per-item", "free-bits-total", "free-bits-total-per-item", "ha-bits"},
+    {
+        "capacity",
+        "controlled-rate",
+        "free-bits",
+        "free-bits-per-item",
+        "free-bits-total",
+        "free-bits-total-per-item",
+        "ha-bits",
+        "soft-free-bits",
+    },
+    {"minimum-rate", "minimum-rate-dual"},
     {"aggressive", "aggressive-budget", "aggressive-start"},
     {"historyless", "historyless-rolled"},
 ]

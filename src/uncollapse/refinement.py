@@ -23,12 +23,12 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from uncollapse.bound import Batch, checked
+from uncollapse.bound import Batch
 from uncollapse.differences import DIFFERENCE, Differences
 from uncollapse.distributions.loose import loose, tight
 from uncollapse.errors import InputError
 from uncollapse.inference import Aim
-from uncollapse.model import Model, posterior
+from uncollapse.model import Model, ask, posterior
 from uncollapse.quantities import Count, Dropout, Positive
 
 #: The parameters of the posteriors of a batch by name, as numbers without limits, each (B, ...).
@@ -143,7 +143,7 @@ def start(model: Model, x: Batch) -> Distribution:
 
 def loss_of(model: Model, x: Batch, aim: Aim, law: Distribution) -> Callable[[Values], Tensor]:
     """The loss of a batch, summed over its items, as a function of the parameters of posteriors of a family."""
-    return lambda values: aim(checked(model(x, q=tight(law, values)), x))
+    return lambda values: aim(ask(model, x, tight(law, values)))
 
 
 def slopes(loss: Callable[[Values], Tensor], values: Values, through: bool = False) -> Values:

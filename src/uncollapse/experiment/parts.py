@@ -24,7 +24,7 @@ from uncollapse.experiment.sections import GIVEN, Described, mark, parameters, s
 from uncollapse.nets import lstm, mlp
 from uncollapse.nets.critics import LatentCritic
 from uncollapse.quantities import Said, Slot
-from uncollapse.terms import aggregate, rates
+from uncollapse.terms import aggregate, controllers, rates
 from uncollapse.terms.adversarial import AdversarialPrior
 from uncollapse.training import procedures
 from uncollapse.training.optimisers import OPTIMISERS
@@ -65,6 +65,11 @@ SLOTS: dict[str, Table] = {
         "capacity": rates.Capacity,
         "mmd": aggregate.MMD,
         "adversarial-prior": AdversarialPrior,
+        "soft-free-bits": controllers.SoftFreeBits,
+        "minimum-rate": controllers.MinimumRate,
+        "minimum-rate-dual": controllers.MinimumRateDual,
+        "geco": controllers.GECO,
+        "controlled-rate": controllers.ControlledRate,
     },
     "critics": {"latent": LatentCritic},
     "schedules": {
