@@ -83,6 +83,8 @@ def test_a_value_set_differently_names_both_remedies_and_the_path(one: dict[str,
         ("aggressive-start+anneal", "training.dials.objective.weights.rate.start"),
         ("aggressive-start+beta", "training.dials.objective.weights.rate.kind"),
         ("historyless+historyless-rolled", "model.wrappers.historyless.sees"),
+        ("max-pooling+mean-pooling", "model.encoder.pooling"),
+        ("dilated-cnn-m+dilated-cnn-s", "model.decoder.size"),
     ],
 )
 def test_remedies_that_cannot_both_be_clash(names: str, path: str) -> None:
@@ -124,6 +126,8 @@ RIVALS = [
     {"minimum-rate", "minimum-rate-dual"},
     {"aggressive", "aggressive-budget", "aggressive-start"},
     {"historyless", "historyless-rolled"},
+    {"dilated-cnn-l", "dilated-cnn-m", "dilated-cnn-s", "dilated-cnn-vl"},
+    {"max-pooling", "mean-pooling"},
 ]
 
 

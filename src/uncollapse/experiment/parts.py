@@ -21,7 +21,7 @@ from uncollapse.data.kinds import KINDS, kind
 from uncollapse.errors import InputError
 from uncollapse.experiment import models
 from uncollapse.experiment.sections import GIVEN, Described, mark, parameters, section
-from uncollapse.nets import lstm, mlp
+from uncollapse.nets import dilated, lstm, mlp, recurrent
 from uncollapse.nets.critics import LatentCritic
 from uncollapse.quantities import Said, Slot
 from uncollapse.terms import aggregate, controllers, rates
@@ -45,8 +45,8 @@ class Itself:
 SLOTS: dict[str, Table] = {
     "data": {name: kind(name) for name in KINDS},
     "models": {"vae": models.vae},
-    "encoders": {"lstm": lstm.LSTMEncoder, "mlp": mlp.MLPEncoder},
-    "decoders": {"lstm": lstm.LSTMDecoder, "mlp": mlp.MLPDecoder},
+    "encoders": {"lstm": lstm.LSTMEncoder, "recurrent": recurrent.RecurrentEncoder, "mlp": mlp.MLPEncoder},
+    "decoders": {"lstm": lstm.LSTMDecoder, "dilated-cnn": dilated.DilatedDecoder, "mlp": mlp.MLPDecoder},
     "wrappers": {
         "token-dropout": weaken.TokenDropout,
         "contiguous-dropout": weaken.ContiguousDropout,

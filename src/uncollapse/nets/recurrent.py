@@ -1,0 +1,78 @@
+"""Recurrent encoders of text: of several cells, in one direction or both, with several ways to sum a text up."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from uncollapse.data.text import Text
+from uncollapse.distributions.tokens import PAD
+from uncollapse.quantities import Count
+
+CELLS = {"lstm": nn.LSTM, "gru": nn.GRU}
+
+
+class RecurrentEncoder(nn.Module):
+    r"""Reads a whole text with its markers, once or in both directions, and pools the states into the outputs.
+
+    .. math:: u = W \, \text{pool}_t \, h_t
+
+    Pooled states differ more between texts than last states do, which forget; two directions are pooled one by one.
+
+    References:
+        | Preventing Posterior Collapse in Sequence VAEs with Pooling (Long et al., 2019)
+        | https://arxiv.org/abs/1911.03976
+
+    Arguments:
+        vocabulary: V, the number of types with markers.
+        embedding: The size of a token's embedding.
+        hidden: The size of a state of each direction.
+        outputs: The size of the result, as 2 d for the mean and log-variance of d units.
+        cell: "lstm" or "gru".
+        bidirectional: Whether another network reads the text from its end.
+        pooling: "last" for the state that the last token read leaves behind, "max" for the largest number of each unit
+            over the text, "mean" for their mean.
+    """
+
+    def __init__(
+        self,
+        vocabulary: int,
+        embedding: Count,
+        hidden: Count,
+        outputs: int,
+        cell: Literal["lstm", "gru"] = "lstm",
+        bidirectional: bool = False,
+        pooling: Literal["last", "max", "mean"] = "last",
+    ) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, embedding)
+        readers = [CELLS[cell](embedding, hidden, batch_first=True) for _ in range(1 + bidirectional)]
+        self.readers = nn.ModuleList(readers)
+        self.output = nn.Linear(hidden * len(readers), outputs, bias=False)
+        self.pooling = pooling
+
+    def forward(self, x: Text) -> Tensor:
+        """The outputs of every text, with shape (B, outputs)."""
+        real = x.tokens != PAD
+        ways = [x.tokens, _reversed(x.tokens, real.sum(1))][: len(self.readers)]
+        # Padding is on the right of either, and no reader looks ahead: it cannot reach the states of tokens.
+        read = [reader(self.embedding(way))[0] for reader, way in zip(self.readers, ways, strict=True)]
+        pooled = [self._pooled(states, real) for states in read]
+        return self.output(torch.cat(pooled, -1))
+
+    def _pooled(self, states: Tensor, real: Tensor) -> Tensor:
+        """One state a text, (B, H), of the states (B, T, H) of its tokens."""
+        lengths, mask = real.sum(1, keepdim=True), real.unsqueeze(2)
+        if self.pooling == "max":
+            return states.masked_fill(~mask, -torch.inf).amax(1)
+        if self.pooling == "mean":
+            return states.masked_fill(~mask, 0).sum(1) / lengths
+        return states.take_along_dim((lengths - 1).unsqueeze(2), 1).squeeze(1)
+
+
+def _reversed(tokens: Tensor, lengths: Tensor) -> Tensor:
+    """The tokens (B, T) of each text from its last to its first, then its padding."""
+    places = lengths.unsqueeze(1) - 1 - torch.arange(tokens.shape[1], device=tokens.device)
+    return tokens.gather(1, places.clamp(min=0)).masked_fill(places < 0, PAD)
