@@ -93,6 +93,8 @@ def test_remedies_that_cannot_both_be_clash(names: str, path: str) -> None:
 
 
 #: Remedies of which no two combine, as they set the same value: the rate's weight, what is charged of it, who descends.
+#: Posteriors over a space of their own, and so with a prior of their own.
+OWN_PRIOR = {"choices", "power-spherical", "von-mises-fisher", "von-mises-fisher-learned"}
 RIVALS = [
     {
         "aae",
@@ -111,6 +113,8 @@ RIVALS = [
     {"capacity", "free-bits", "free-bits-per-item", "free-bits-total", "free-bits-total-per-item", "ha-bits"},
     {"aggressive", "aggressive-budget", "aggressive-start"},
     {"historyless", "historyless-rolled"},
+    {"batch-normalised", "delta", "diverse", "full-gaussian", *OWN_PRIOR},
+    {"autoregressive-prior", "mixture-prior", *OWN_PRIOR},
 ]
 
 
