@@ -96,6 +96,8 @@ def test_remedies_that_cannot_both_be_clash(names: str, path: str) -> None:
 
 
 #: Remedies of which no two combine, as they set the same value: the rate's weight, what is charged of it, who descends.
+#: Posteriors over a space of their own, and so with a prior of their own.
+OWN_PRIOR = {"choices", "power-spherical", "von-mises-fisher", "von-mises-fisher-learned"}
 RIVALS = [
     {
         "aae",
@@ -128,6 +130,8 @@ RIVALS = [
     {"historyless", "historyless-rolled"},
     {"dilated-cnn-l", "dilated-cnn-m", "dilated-cnn-s", "dilated-cnn-vl"},
     {"max-pooling", "mean-pooling"},
+    {"batch-normalised", "delta", "diverse", "full-gaussian", *OWN_PRIOR},
+    {"autoregressive-prior", "mixture-prior", *OWN_PRIOR},
 ]
 
 

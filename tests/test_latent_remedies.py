@@ -17,7 +17,18 @@ from uncollapse.metrics.evaluation import evaluate
 from uncollapse.training.checkpoints import Checkpoints
 from uncollapse.training.trainer import Trainer
 
-REMEDIES = ("mixture-prior",)
+REMEDIES = (
+    "mixture-prior",
+    "autoregressive-prior",
+    "batch-normalised",
+    "diverse",
+    "full-gaussian",
+    "von-mises-fisher",
+    "von-mises-fisher-learned",
+    "power-spherical",
+    "delta",
+    "choices",
+)
 SIZES = {
     "text": [f"model.{net}.{size}=4" for net in ("encoder", "decoder") for size in ("embedding", "hidden")],
     "vectors": ["model.encoder.hidden=[4]", "model.decoder.hidden=[4]"],
@@ -34,7 +45,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def trainer(recipe: str, remedies: str, file: Path, epochs: int = 1, folder: Path | None = None) -> Trainer:
-    settings = [*SIZES[recipe], "model.latent=6", "data.batch_size=5", f"training.max_epochs={epochs}"]
+    settings = [*SIZES[recipe], "model.latent=8", "data.batch_size=5", f"training.max_epochs={epochs}"]
     spec = validated(compose(recipe, [remedies], [f"data.train={file}", *settings]))
     data: Any = build.data(spec)
     model = build.model(spec, data.facts)

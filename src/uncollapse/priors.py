@@ -6,9 +6,19 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily, Normal
+from torch.distributions import (
+    Categorical,
+    Distribution,
+    Independent,
+    MixtureSameFamily,
+    MultivariateNormal,
+    Normal,
+)
 
-from uncollapse.quantities import Count
+from uncollapse.distributions.one_hots import OneHots
+from uncollapse.distributions.von_mises_fisher import VonMisesFisher
+from uncollapse.posteriors.choices import groups
+from uncollapse.quantities import Count, Dropout
 
 
 class StandardNormal(nn.Module):
@@ -59,3 +69,72 @@ class Mixture(nn.Module):
     def forward(self) -> Distribution:
         each = Independent(Normal(self.means, (0.5 * self.log_variances).exp(), validate_args=False), 1)
         return MixtureSameFamily(Categorical(logits=self.logits, validate_args=False), each, validate_args=False)
+
+
+class UniformSphere(nn.Module):
+    """The uniform law on the unit sphere.
+
+    Arguments:
+        latent: The number of units, at least 2.
+    """
+
+    loc: Tensor
+    concentration: Tensor
+
+    def __init__(self, latent: int) -> None:
+        super().__init__()
+        self.register_buffer("loc", torch.eye(1, latent)[0], persistent=False)
+        self.register_buffer("concentration", torch.zeros(()), persistent=False)
+
+    def forward(self) -> Distribution:
+        return VonMisesFisher(self.loc, self.concentration)
+
+
+class UniformChoices(nn.Module):
+    """Choices among equally likely classes.
+
+    Arguments:
+        latent: The number of units, `classes` for each choice.
+        classes: Of each choice.
+    """
+
+    logits: Tensor
+
+    def __init__(self, latent: int, classes: Count) -> None:
+        super().__init__()
+        self.register_buffer("logits", torch.zeros(groups(latent, classes), classes), persistent=False)
+
+    def forward(self) -> Distribution:
+        return OneHots(self.logits)
+
+
+class Autoregressive(nn.Module):
+    r"""A Gaussian whose units follow each other, so that a posterior of independent units has a least rate (delta-VAE).
+
+    .. math:: z_1 \sim N(0, 1), \; z_t \sim N(a z_{t-1}, 1 - a^2): \quad
+              \min_q \mathrm{KL} = \tfrac12 ((D - 2) \log(1 + a^2) - \log(1 - a^2))
+
+    In nats an item. The least rate is paid by a posterior that says nothing too.
+
+    References:
+        | Preventing Posterior Collapse with delta-VAEs (Razavi et al., 2019)
+        | https://arxiv.org/abs/1901.03416
+
+    Arguments:
+        latent: The number of units D, in their order.
+        correlation: a, of each unit with the next.
+    """
+
+    loc: Tensor
+    root: Tensor
+
+    def __init__(self, latent: int, correlation: Dropout = 0.9) -> None:
+        super().__init__()
+        order = torch.arange(latent)
+        root = correlation ** (order.unsqueeze(1) - order).clamp_min(0) * (1 - correlation**2) ** 0.5
+        root[:, 0] = correlation**order
+        self.register_buffer("loc", torch.zeros(latent), persistent=False)
+        self.register_buffer("root", root.tril().to(self.loc), persistent=False)
+
+    def forward(self) -> Distribution:
+        return MultivariateNormal(self.loc, scale_tril=self.root, validate_args=False)

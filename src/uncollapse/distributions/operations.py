@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Independent, Normal
+from torch.distributions import Distribution, Independent, MixtureSameFamily, Normal
 
 from uncollapse.errors import InputError
 
@@ -52,6 +52,25 @@ def _(law: Independent, values: dict[str, Tensor]) -> Distribution:
     return Independent(rebuild(law.base_dist, values), law.reinterpreted_batch_ndims, validate_args=False)
 
 
+@parameters.register
+def _(law: MixtureSameFamily) -> dict[str, Tensor]:
+    of_each = parameters(law.component_distribution)
+    return {"weights": law.mixture_distribution.logits, **{f"each.{name}": value for name, value in of_each.items()}}
+
+
+@rebuild.register
+def _(law: MixtureSameFamily, values: dict[str, Tensor]) -> Distribution:
+    weights = rebuild(law.mixture_distribution, {"logits": values["weights"]})
+    of_each = {name.removeprefix("each."): value for name, value in values.items() if name != "weights"}
+    each = rebuild(law.component_distribution, of_each)
+    return MixtureSameFamily(weights, each, validate_args=False)  # pyright: ignore[reportArgumentType]
+
+
+def detached(law: Any) -> Distribution:
+    """The same law, without a gradient for its parameters."""
+    return rebuild(law, {name: value.detach() for name, value in parameters(law).items()})
+
+
 def cat(laws: Sequence[Any]) -> Distribution:
     """One law over the items of all, in order."""
     values = [parameters(law) for law in laws]
@@ -82,12 +101,28 @@ def common(law: Any) -> Tensor | None:
     return values[0] if bool((values == values[0]).all()) else None
 
 
+@singledispatch
+def space(law: Any) -> str:
+    """What a law's draws are: the densities of laws over different spaces cannot be compared."""
+    return "vectors"
+
+
+@space.register
+def _(law: MixtureSameFamily) -> str:
+    return space(law.component_distribution)
+
+
+@singledispatch
 def pairwise_log_prob(law: Any, z: Tensor) -> Tensor:
     """log q(z_i | x_j) for every draw i and every item j, with shape (N, B), for draws (N, ...)."""
-    if isinstance(law, Independent) and isinstance(law.base_dist, Normal):
-        return _gaussian_pairs(law.base_dist, z)
     spread = rebuild(law, {name: value.unsqueeze(0) for name, value in parameters(law).items()})
     return spread.log_prob(z.unsqueeze(1))
+
+
+@pairwise_log_prob.register
+def _(law: Independent, z: Tensor) -> Tensor:
+    gaussian = isinstance(law.base_dist, Normal)
+    return _gaussian_pairs(law.base_dist, z) if gaussian else pairwise_log_prob.dispatch(object)(law, z)
 
 
 def _gaussian_pairs(q: Normal, z: Tensor) -> Tensor:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
+from torch import nn
+
 from uncollapse.model import VAE
 from uncollapse.nets.lstm import initialise
 from uncollapse.quantities import Count, Maker, Slot
@@ -26,12 +28,14 @@ def vae(
         posterior: The family of q(z | x), made around the encoder.
         prior: The law p(z).
         wrappers: What stands around the decoder, by name, the first name innermost.
-        initialisation: See `nets.lstm.initialise`.
+        initialisation: Of the networks, see `nets.lstm.initialise`; what a posterior or a prior has beside them starts
+            as these say.
     """
-    inference = posterior(latent=latent, net=lambda outputs: encoder(outputs=outputs))
+    nets = nn.ModuleList()
+    inference = posterior(latent=latent, net=lambda outputs: nets.append(encoder(outputs=outputs))[-1])
     generation: Any = decoder(latent=latent)
     for name in sorted(wrappers):
         generation = wrappers[name](latent=latent, decoder=generation)
     made = VAE(inference, generation, prior(latent=latent))
-    initialise(made, initialisation)
+    initialise(nets.append(generation), initialisation)
     return made

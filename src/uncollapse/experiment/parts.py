@@ -23,6 +23,7 @@ from uncollapse.experiment import models
 from uncollapse.experiment.sections import GIVEN, Described, mark, parameters, section
 from uncollapse.nets import dilated, lstm, mlp, recurrent
 from uncollapse.nets.critics import LatentCritic
+from uncollapse.posteriors import choices, committed, normalised, sphere
 from uncollapse.quantities import Said, Slot
 from uncollapse.terms import aggregate, controllers, rates
 from uncollapse.terms.adversarial import AdversarialPrior
@@ -52,8 +53,23 @@ SLOTS: dict[str, Table] = {
         "contiguous-dropout": weaken.ContiguousDropout,
         "historyless": weaken.Historyless,
     },
-    "posteriors": {"gaussian": posteriors.diagonal},
-    "priors": {"standard-normal": priors.StandardNormal, "mixture": priors.Mixture},
+    "posteriors": {
+        "gaussian": posteriors.diagonal,
+        "full-gaussian": posteriors.full,
+        "batch-normalised": normalised.normalised,
+        "diverse": normalised.diverse,
+        "committed": committed.committed,
+        "von-mises-fisher": sphere.von_mises_fisher,
+        "power-spherical": sphere.power_spherical,
+        "choices": choices.choices,
+    },
+    "priors": {
+        "standard-normal": priors.StandardNormal,
+        "mixture": priors.Mixture,
+        "uniform-sphere": priors.UniformSphere,
+        "uniform-choices": priors.UniformChoices,
+        "autoregressive": priors.Autoregressive,
+    },
     "terms": {
         "distortion": Itself(rates.distortion),
         "rate": Itself(rates.rate),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, Normal
+from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
 
 from uncollapse.bound import Batch
 from uncollapse.errors import InputError
@@ -62,3 +63,33 @@ def diagonal(net: Callable[[int], nn.Module], latent: int) -> Posterior:
         latent: The number of units.
     """
     return Posterior(net(2 * latent), gaussian, (latent, latent))
+
+
+def correlated_gaussian(mean: Tensor, log_variance: Tensor, below: Tensor) -> Distribution:
+    r"""The Gaussian N(mean, L L^T) with L triangular.
+
+    Arguments:
+        mean: (B, d).
+        log_variance: (B, d), the logarithm of the square of L's diagonal.
+        below: (B, d (d - 1) / 2), L below the diagonal, row by row.
+    """
+    mean, log_variance, below = (one.float() if one.itemsize < 4 else one for one in (mean, log_variance, below))
+    row, column = torch.tril_indices(mean.shape[-1], mean.shape[-1], -1, device=mean.device)
+    root = (0.5 * log_variance).exp().diag_embed()
+    root[..., row, column] = below
+    return MultivariateNormal(mean, scale_tril=root, validate_args=False)
+
+
+def full(net: Callable[[int], nn.Module], latent: int) -> Posterior:
+    r"""A Gaussian whose units covary.
+
+    .. math:: \mathrm{KL} = \tfrac12 (\text{tr}(L L^\top) + \mu^\top \mu - d) - \log \det L
+
+    The KL, in nats, does not split by unit.
+
+    Arguments:
+        net: Makes the encoder's network, from the number of its outputs, d (d + 3) / 2 here.
+        latent: d, the number of units.
+    """
+    sizes = (latent, latent, latent * (latent - 1) // 2)
+    return Posterior(net(sum(sizes)), correlated_gaussian, sizes)
