@@ -15,6 +15,9 @@ class TrainingError(RuntimeError):
     """Training cannot go on (a loss that is not finite); the command line exits with status 3."""
 
 
+#: The most characters of what was asked that an error repeats.
+LONGEST = 200
+
 #: What to do about what the system says of a file.
 _CURES = {
     errno.ENOENT: "check the path",
@@ -41,3 +44,16 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> InputError:
     close = get_close_matches(str(name), names, n=1)
     hint = f" Did you mean `{close[0]}`?" if close else ""
     return InputError(f"unknown {kind} `{name}`.{hint} There is: {', '.join(names)}.")
+
+
+def quoted(value: object) -> str:
+    """A value in an error, cut where nobody would read on."""
+    try:
+        return cut(repr(value))
+    except ValueError:
+        return "a number of thousands of digits"
+
+
+def cut(text: str) -> str:
+    """A text in an error, cut where nobody would read on."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."

@@ -9,12 +9,10 @@ from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel
 
-from uncollapse.errors import InputError
+from uncollapse.errors import InputError, cut, quoted
 from uncollapse.experiment.sections import Choice
 
 Models = list[type[BaseModel]]
-#: The most characters of a name that an error repeats.
-LONGEST = 200
 
 
 def locate(root: type[BaseModel], path: str, value: object, data: Any = None) -> tuple[str, ...]:
@@ -105,46 +103,6 @@ def kinds(models: Models) -> list[str]:
     """What the entry `kind` of the models may be."""
     chosen = [model.model_fields["kind"] for model in models if "kind" in model.model_fields]
     return [kind for field in chosen for kind in get_args(field.annotation)]
-
-
-def quoted(value: object) -> str:
-    """A value in an error, cut where nobody would read on."""
-    try:
-        return cut(repr(value))
-    except ValueError:
-        return "a number of thousands of digits"
-
-
-def cut(text: str) -> str:
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
-
-
-def explained(root: type[BaseModel], data: Mapping[str, Any], error: Any) -> str:
-    """One wrong entry in words, from pydantic's account of it."""
-    keys, kind = [str(key) for key in error["loc"]], error["type"]
-    path, models = cut(".".join(keys)), models_at(root, keys, data)
-    if kind == "extra_forbidden":
-        return _out_of_place(root, path, models_at(root, keys[:-1], data))
-    if kind == "missing":
-        return f"`{path}` is missing: give it, as in `--set {path}=...`"
-    if kind == "no_kind":
-        return f"`{path}.kind` is missing: it should be one of {', '.join(kinds(models))}"
-    if kind == "unknown_kind":
-        return f"`{path}.kind` is {cut(error['ctx']['kind'])}: it should be one of {', '.join(kinds(models))}"
-    if kind == "no_part":
-        return f"`{path}.kind`: {error['msg']}"
-    if models and kind not in ("dict_type", "value_error"):
-        return f"`{path}` is {quoted(error['input'])}: it should be a mapping with {', '.join(entries(models))}"
-    says = error["msg"].removeprefix("Value error, ").replace("Input should", "it should")
-    return f"`{path}` is {quoted(error['input'])}: {says}"
-
-
-def _out_of_place(root: type[BaseModel], path: str, models: Models) -> str:
-    if path in every_path(root):
-        section = path.rpartition(".")[0]
-        kind = ", ".join(kinds(models))
-        return f"`{path}` has no meaning where `{section}.kind` is {kind}: there is {', '.join(entries(models))}"
-    return str(unknown_path(root, path, entries(models)))
 
 
 def _annotation(models: Models, name: str) -> Any:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field, ValidationError
 
 from uncollapse.errors import InputError
-from uncollapse.experiment.paths import explained
+from uncollapse.experiment.explain import explained
 from uncollapse.experiment.sections import Choice, Section, mark, section
 from uncollapse.quantities import Count, Index, Place, Positive, Slot, Weight
 from uncollapse.training.plateau import Plateau
