@@ -58,7 +58,7 @@ REFUSED = [
     (training(procedure={"kind": "agressive"}), "`training.procedure.kind` is agressive: it should be one of "
      "joint, aggressive."),
     (training(dials={"a.b": {"start": 1}}), "`training.dials.a.b.kind` is missing: it should be one of linear, "
-     "constant."),
+     "constant, exponential, saturating, sigmoid, cyclical, cosine."),
     ({"model": 3}, "`model` is 3: it should be a mapping with kind, encoder, decoder, latent, posterior, "
      "prior, wrappers, initialisation."),
     (training(dials=3), "`training.dials` is 3: it should be a valid dictionary."),
