@@ -95,9 +95,10 @@ def test_remedies_that_cannot_both_be_clash(names: str, path: str) -> None:
     assert all(f"`{name}`" in str(error.value) for name in names.split("+"))
 
 
-#: Remedies of which no two combine, as they set the same value: the rate's weight, what is charged of it, who descends.
 #: Posteriors over a space of their own, and so with a prior of their own.
 OWN_PRIOR = {"choices", "power-spherical", "von-mises-fisher", "von-mises-fisher-learned"}
+
+#: Remedies of which no two combine, as they set the same value: the rate's weight, what is charged of it, who descends.
 RIVALS = [
     {
         "aae",
