@@ -20,6 +20,7 @@ from uncollapse.training.trainer import Trainer
 REMEDIES = (
     "mixture-prior",
     "autoregressive-prior",
+    "vampprior",
     "batch-normalised",
     "diverse",
     "full-gaussian",

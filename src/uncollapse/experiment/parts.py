@@ -23,6 +23,7 @@ from uncollapse.experiment import models
 from uncollapse.experiment.sections import GIVEN, Described, mark, parameters, section
 from uncollapse.nets import dilated, lstm, mlp, recurrent
 from uncollapse.nets.critics import LatentCritic
+from uncollapse.nets.vamp import VampPrior
 from uncollapse.posteriors import choices, committed, normalised, sphere
 from uncollapse.quantities import Said, Slot
 from uncollapse.terms import aggregate, controllers, rates
@@ -66,6 +67,7 @@ SLOTS: dict[str, Table] = {
     "priors": {
         "standard-normal": priors.StandardNormal,
         "mixture": priors.Mixture,
+        "vampprior": VampPrior,
         "uniform-sphere": priors.UniformSphere,
         "uniform-choices": priors.UniformChoices,
         "autoregressive": priors.Autoregressive,
