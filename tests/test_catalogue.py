@@ -124,6 +124,7 @@ RIVALS = [
         "free-bits-total",
         "free-bits-total-per-item",
         "ha-bits",
+        "kl-balancing",
         "soft-free-bits",
     },
     {"minimum-rate", "minimum-rate-dual"},

@@ -26,7 +26,7 @@ from uncollapse.nets.critics import LatentCritic
 from uncollapse.nets.vamp import VampPrior
 from uncollapse.posteriors import choices, committed, normalised, sphere
 from uncollapse.quantities import Said, Slot
-from uncollapse.terms import aggregate, controllers, rates
+from uncollapse.terms import aggregate, balancing, controllers, rates
 from uncollapse.terms.adversarial import AdversarialPrior
 from uncollapse.training import procedures
 from uncollapse.training.optimisers import OPTIMISERS
@@ -81,6 +81,7 @@ SLOTS: dict[str, Table] = {
         "free-bits-total-per-item": rates.FreeBitsTotalPerItem,
         "ha-bits": rates.HABits,
         "capacity": rates.Capacity,
+        "balanced": balancing.Balanced,
         "mmd": aggregate.MMD,
         "adversarial-prior": AdversarialPrior,
         "soft-free-bits": controllers.SoftFreeBits,
