@@ -134,7 +134,7 @@ RIVALS = [
     {"dilated-cnn-l", "dilated-cnn-m", "dilated-cnn-s", "dilated-cnn-vl"},
     {"max-pooling", "mean-pooling"},
     {"batch-normalised", "delta", "diverse", "full-gaussian", *OWN_PRIOR},
-    {"autoregressive-prior", "mixture-prior", "vampprior", *OWN_PRIOR},
+    {"autoregressive-prior", "flow-prior", "mixture-prior", "vampprior", *OWN_PRIOR},
 ]
 
 

@@ -21,6 +21,8 @@ REMEDIES = (
     "mixture-prior",
     "autoregressive-prior",
     "vampprior",
+    "flow-prior",
+    "kl-balancing+flow-prior",
     "kl-balancing+vampprior",
     "kl-balancing+mixture-prior",
     "batch-normalised",

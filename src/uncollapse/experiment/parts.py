@@ -71,6 +71,7 @@ SLOTS: dict[str, Table] = {
         "uniform-sphere": priors.UniformSphere,
         "uniform-choices": priors.UniformChoices,
         "autoregressive": priors.Autoregressive,
+        "flow": priors.Flow,
     },
     "terms": {
         "distortion": Itself(rates.distortion),
