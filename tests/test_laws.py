@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
 
 from uncollapse.distributions import families, operations
+from uncollapse.distributions.loose import loose, tight
 from uncollapse.distributions.one_hots import OneHots
 from uncollapse.distributions.power_spherical import PowerSpherical
 from uncollapse.distributions.von_mises_fisher import VonMisesFisher
@@ -203,6 +204,15 @@ def test_evaluations_draws_are_the_items_own(row: Row) -> None:
     law = row.of(parameters(row))
     both = draw(law, 0, "test", [7, 8, 9], 3)
     torch.testing.assert_close(draw(operations.take(law, slice(1, 2)), 0, "test", [8], 3)[:, 0], both[:, 1])
+
+
+def test_numbers_without_limits_say_the_same_law(row: Row) -> None:
+    law = row.of(parameters(row))
+    z = law.sample()
+    torch.testing.assert_close(tight(law, loose(law)).log_prob(z), law.log_prob(z))
+    moved = {name: value + torch.randn_like(value) for name, value in loose(law).items()}
+    _, probability = on_grid(tight(law, moved), row)
+    torch.testing.assert_close(probability.sum(0), torch.ones(3), rtol=0, atol=1e-3)
 
 
 def test_a_law_without_a_gradient_is_the_same_law(row: Row) -> None:

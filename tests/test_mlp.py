@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
 from torch.distributions import Bernoulli, Normal
 
 from uncollapse.distributions.bits import Bits
+from uncollapse.distributions.fitted import Fitted
 from uncollapse.errors import InputError
 from uncollapse.nets.mlp import MLPDecoder, MLPEncoder
 
@@ -64,3 +67,63 @@ def test_laws_are_in_single_precision_where_layers_are_not(likelihood: str) -> N
     decoder = MLPDecoder((5,), 2, [7], likelihood).bfloat16()  # pyright: ignore[reportArgumentType]
     law = decoder(torch.randn(1, 3, 2, dtype=torch.bfloat16))
     assert law.log_prob(torch.ones(3, 5)).dtype == torch.float32
+
+
+# One variance for all elements.
+
+
+@pytest.mark.parametrize(
+    ("size", "square", "nll"),
+    [(784, 0.01, -692.7789028749), (784, 0.05, -61.8792412007), (3072, 0.01, -2714.5622316730)],
+)
+def test_the_optimal_variance_costs_what_is_published(size: int, square: float, nll: float, float64: None) -> None:
+    residual = torch.full((2, 5, size), square**0.5)
+    found = -Fitted(torch.zeros(2, 5, size), torch.ones(()), 1).log_prob(residual)
+    assert found.mean().item() == pytest.approx(nll, abs=1e-8)
+
+
+def test_a_variance_of_1_costs_what_is_published(float64: None) -> None:
+    found = -Normal(torch.zeros(784), 1.0).log_prob(torch.full((784,), 0.1)).sum()
+    assert found.item() == pytest.approx(724.3678100325, abs=1e-8)
+
+
+def test_no_variance_fits_a_batch_better_than_the_optimal_one(float64: None) -> None:
+    loc, x = torch.randn(3, 4, 5), torch.randn(4, 5)
+    best = Fitted(loc, torch.ones(()), 1).log_prob(x).mean()
+    for scale in (0.3, 0.9, 1.4, 1.5, 3.0):
+        assert Normal(loc, scale).log_prob(x).sum(-1).mean() <= best
+
+
+def test_evaluation_goes_by_the_running_average_of_the_optimal_variance(float64: None) -> None:
+    decoder, z, x = MLPDecoder((5,), 2, [7], variance="optimal"), torch.randn(4, 3, 2), torch.randn(3, 5)
+    before = decoder.eval()(z).log_prob(x)
+    for _ in range(200):
+        decoder.train()(z).log_prob(x)
+    fit = (decoder.layers(z) - x).square().mean()
+    exact = Normal(decoder.layers(z), fit.sqrt()).log_prob(x).sum(-1)
+    torch.testing.assert_close(decoder.eval()(z).log_prob(x), exact)
+    assert not torch.allclose(before, exact)
+    assert "mean_square" in decoder.state_dict()
+
+
+def test_perfect_reconstructions_keep_the_optimal_variance_off_0() -> None:
+    loc = torch.zeros(1, 2, 3, requires_grad=True)
+    found = Fitted(loc, torch.ones(()), 1).log_prob(torch.zeros(2, 3)).sum()
+    found.backward()
+    assert found.isfinite()
+    assert loc.grad is not None
+    assert loc.grad.isfinite().all()
+
+
+def test_a_shared_variance_is_one_number_with_a_soft_floor(float64: None) -> None:
+    decoder, z = MLPDecoder((5,), 2, [7], variance="shared"), torch.randn(4, 3, 2)
+    assert decoder.log_variance.shape == ()
+    for log_scale in (-20.0, -6.0, 1.0):
+        decoder.log_variance.data = torch.tensor(2 * log_scale)
+        exact = math.exp(-6 + math.log1p(math.exp(log_scale + 6)))
+        assert decoder(z).base_dist.scale.max().item() == pytest.approx(exact)  # pyright: ignore
+
+
+def test_a_bernoulli_likelihood_has_no_variance() -> None:
+    with pytest.raises(InputError, match='has no variance to be "optimal": leave `variance` out'):
+        MLPDecoder((5,), 2, [7], "bernoulli", "optimal")

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from uncollapse.distributions import operations
+from uncollapse.distributions.one_hots import OneHots
 from uncollapse.divergence import kl_by_group
 from uncollapse.errors import InputError
 from uncollapse.metrics.information import mutual_information
@@ -186,6 +188,13 @@ def test_draws_of_choices_have_a_gradient(draws: str) -> None:
         gradient = posterior.net.weight.grad  # pyright: ignore[reportAttributeAccessIssue]
         assert gradient.isfinite().all()
         assert gradient.abs().sum() > 0
+
+
+def test_choices_that_are_rebuilt_draw_as_before() -> None:
+    q = choices(net, 6, classes=3, temperature=0.5)(torch.randn(4, 5))
+    found = operations.take(q, slice(0, 2))
+    assert isinstance(found, OneHots)
+    assert (found.temperature, found.relaxed) == (0.5, True)
 
 
 def test_a_low_temperature_makes_relaxed_draws_choices() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 from torch.distributions.kl import register_kl
 
-from uncollapse.distributions.operations import space
+from uncollapse.distributions.operations import rebuild, space
 
 
 class OneHots(Distribution):
@@ -81,6 +81,11 @@ def _kl(q: OneHots, p: OneHots) -> Tensor:
     """By group, (..., G)."""
     log_q = q.logits.log_softmax(-1)
     return (log_q.exp() * (log_q - p.logits.log_softmax(-1))).sum(-1)
+
+
+@rebuild.register
+def _(law: OneHots, values: dict[str, Tensor]) -> OneHots:
+    return OneHots(values["logits"], law.temperature, law.relaxed)
 
 
 @space.register

@@ -66,6 +66,7 @@ def _(law: MixtureSameFamily, values: dict[str, Tensor]) -> Distribution:
     return MixtureSameFamily(weights, each, validate_args=False)  # pyright: ignore[reportArgumentType]
 
 
+@singledispatch
 def detached(law: Any) -> Distribution:
     """The same law, without a gradient for its parameters."""
     return rebuild(law, {name: value.detach() for name, value in parameters(law).items()})

@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.distributions import Beta, Distribution, constraints
 from torch.distributions.kl import register_kl
 
+from uncollapse.distributions.loose import loose, tight
 from uncollapse.distributions.operations import pairwise_log_prob, space
-from uncollapse.distributions.sphere import around
+from uncollapse.distributions.sphere import around, direction
 from uncollapse.distributions.von_mises_fisher import VonMisesFisher, cross
 
 
@@ -93,3 +94,14 @@ def _(law: PowerSpherical, z: Tensor) -> Tensor:
 @space.register
 def _(law: PowerSpherical) -> str:
     return "unit vectors"
+
+
+@loose.register
+def _(law: PowerSpherical) -> dict[str, Tensor]:
+    # How sure q is stays: it may be a constant of the model.
+    return {"loc": law.loc}
+
+
+@tight.register
+def _(law: PowerSpherical, values: dict[str, Tensor]) -> PowerSpherical:
+    return PowerSpherical(direction(values["loc"]), law.concentration)

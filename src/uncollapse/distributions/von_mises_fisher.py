@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 from torch.distributions.kl import register_kl
 
+from uncollapse.distributions.loose import loose, tight
 from uncollapse.distributions.operations import pairwise_log_prob, space
-from uncollapse.distributions.sphere import around, log_area
+from uncollapse.distributions.sphere import around, direction, log_area
 
 #: Panels of the angle, and standard deviations of it on either side of its mode: together exact to twelve digits.
 PANELS, WIDTH = 128, 14.0
@@ -180,3 +181,14 @@ def _(law: VonMisesFisher, z: Tensor) -> Tensor:
 @space.register
 def _(law: VonMisesFisher) -> str:
     return "unit vectors"
+
+
+@loose.register
+def _(law: VonMisesFisher) -> dict[str, Tensor]:
+    # How sure q is stays: it may be a constant of the model.
+    return {"loc": law.loc}
+
+
+@tight.register
+def _(law: VonMisesFisher, values: dict[str, Tensor]) -> VonMisesFisher:
+    return VonMisesFisher(direction(values["loc"]), law.concentration)

@@ -36,6 +36,6 @@ def vae(
     generation: Any = decoder(latent=latent)
     for name in sorted(wrappers):
         generation = wrappers[name](latent=latent, decoder=generation)
-    made = VAE(inference, generation, prior(latent=latent))
+    made = VAE(inference, generation, prior(latent=latent, encoder=inference))
     initialise(nets.append(generation), initialisation)
     return made

@@ -23,9 +23,10 @@ from uncollapse.experiment import models
 from uncollapse.experiment.sections import GIVEN, Described, mark, parameters, section
 from uncollapse.nets import dilated, lstm, mlp, recurrent
 from uncollapse.nets.critics import LatentCritic
+from uncollapse.nets.vamp import VampPrior
 from uncollapse.posteriors import choices, committed, normalised, sphere
 from uncollapse.quantities import Said, Slot
-from uncollapse.terms import aggregate, controllers, rates
+from uncollapse.terms import aggregate, balancing, controllers, rates
 from uncollapse.terms.adversarial import AdversarialPrior
 from uncollapse.training import procedures
 from uncollapse.training.optimisers import OPTIMISERS
@@ -66,9 +67,11 @@ SLOTS: dict[str, Table] = {
     "priors": {
         "standard-normal": priors.StandardNormal,
         "mixture": priors.Mixture,
+        "vampprior": VampPrior,
         "uniform-sphere": priors.UniformSphere,
         "uniform-choices": priors.UniformChoices,
         "autoregressive": priors.Autoregressive,
+        "flow": priors.Flow,
     },
     "terms": {
         "distortion": Itself(rates.distortion),
@@ -79,6 +82,7 @@ SLOTS: dict[str, Table] = {
         "free-bits-total-per-item": rates.FreeBitsTotalPerItem,
         "ha-bits": rates.HABits,
         "capacity": rates.Capacity,
+        "balanced": balancing.Balanced,
         "mmd": aggregate.MMD,
         "adversarial-prior": AdversarialPrior,
         "soft-free-bits": controllers.SoftFreeBits,
