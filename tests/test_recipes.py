@@ -13,10 +13,13 @@ from uncollapse.experiment.compose import compose
 from uncollapse.experiment.spec import Spec, validated
 
 OF_TOKENS = {name for name, remedy in remedies().items() if "vocabulary" in remedy.needs}
+OF_SHAPES = {name for name, remedy in remedies().items() if "shape" in remedy.needs}
+OF_TEXT = ("demo", "he2019-synthetic", "he2019-text", "ptb", "snli-small", "text")
 COMBINATIONS = [*remedies(), "aggressive+anneal", "aggressive+beta", "aggressive+slow-anneal"]
 REFUSED = {
     **{("vector", name): "leaves to you" for name, remedy in remedies().items() if "model" in remedy.patch},
     **{("vectors", name): "which data of the kind `vectors` does not have" for name in OF_TOKENS},
+    **{(recipe, name): "needs the shape of an item" for recipe in OF_TEXT for name in OF_SHAPES},
 }
 
 

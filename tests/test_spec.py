@@ -107,6 +107,9 @@ def test_a_path_leads_through_tables_whose_names_hold_dots() -> None:
 
     assert locate(Spec, "training.dials.objective.weights.rate.start", 0.5) == (*rate, "start")
     assert locate(Spec, "training.dials.objective.weights.rate", LINEAR) == rate
+    critic = ("training", "objective", "terms", "my.aae", "critic")
+    assert locate(Spec, "training.objective.terms.my.aae.critic.hidden", [3]) == (*critic, "hidden")
+    assert locate(Spec, "training.objective.terms.my.aae.critic", {"kind": "latent"}) == critic
     assert locate(Spec, "training.procedure.until.min_steps", 3) == ("training", "procedure", "until", "min_steps")
 
 

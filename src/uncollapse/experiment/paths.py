@@ -18,8 +18,8 @@ Models = list[type[BaseModel]]
 def locate(root: type[BaseModel], path: str, value: object, data: Any = None) -> tuple[str, ...]:
     """The keys that a dotted path leads through.
 
-    Tables have keys that hold dots: the last name of "training.dials.objective.weights.rate.start" is an entry
-    of a dial where `value` is no mapping, and part of the dial's own name where it is one.
+    Tables have keys that hold dots: of "training.dials.objective.weights.rate.start" the last name is an entry of a
+    dial. What leads to an entry is one; else, where `value` is a mapping, all is the key.
 
     Arguments:
         root: The spec's model.
@@ -40,15 +40,32 @@ def locate(root: type[BaseModel], path: str, value: object, data: Any = None) ->
         keys.append(name)
         data = _entry(data, name)
         if rest and get_origin(annotation) is dict:
-            cut = len(rest) if isinstance(value, Mapping) or not sections(annotation) else len(rest) - 1
-            if cut == 0:
+            length = _key(rest, sections(annotation), value)
+            if length == 0:
                 there = ", ".join(entries(sections(annotation)))
                 raise InputError(f"`{path}` is {quoted(value)}: it should be a mapping with {there}.")
-            keys.append(".".join(rest[:cut]))
-            data, rest = _entry(data, keys[-1]), rest[cut:]
+            keys.append(".".join(rest[:length]))
+            data, rest = _entry(data, keys[-1]), rest[length:]
         own = _entry(data, "kind")
         here = sections(annotation, own if isinstance(own, str) and ":" in own else None)
     return tuple(keys)
+
+
+def _key(names: Sequence[str], models: Models, value: object) -> int:
+    """How many of the names after a table's are the key in it."""
+    if not models:
+        return len(names)
+    whole = len(names) if isinstance(value, Mapping) else len(names) - 1
+    return next((n for n in range(1, len(names)) if _leads(models, names[n:], value)), whole)
+
+
+def _leads(models: Models, names: Sequence[str], value: object) -> bool:
+    for name in names:
+        annotation = _annotation(models, name)
+        if annotation is None or get_origin(annotation) is dict:
+            return annotation is not None
+        models = sections(annotation)
+    return bool(models) or not isinstance(value, Mapping)
 
 
 def models_at(root: type[BaseModel], keys: Sequence[str], data: Any) -> Models:
@@ -68,7 +85,7 @@ def unknown_path(root: type[BaseModel], path: str, there: Sequence[str]) -> Inpu
     known, path = every_path(root), cut(path)
     near = get_close_matches(_last(path), list(map(_last, known)), n=1)
     close = get_close_matches(path, known, n=1) or [one for one in known if _last(one) in near]
-    hint = f" Did you mean `{min(close, key=_depth)}`?" if close else ""
+    hint = f" Did you mean `{min(close, key=lambda one: one.count('.'))}`?" if close else ""
     return InputError(f"unknown path `{path}`.{hint} There is: {', '.join(there) or 'nothing below it'}.")
 
 
@@ -118,7 +135,3 @@ def _entry(data: Any, name: str) -> Any:
 
 def _last(path: str) -> str:
     return path.rpartition(".")[2]
-
-
-def _depth(path: str) -> int:
-    return path.count(".")
