@@ -89,8 +89,12 @@ def test_remedies_that_cannot_both_be_clash(names: str, path: str) -> None:
     assert all(f"`{name}`" in str(error.value) for name in names.split("+"))
 
 
+#: SA-VAE in its two ways: the one says how the other takes its gradient.
+FINITE = ("sa-vae", "sa-vae-finite-differences")
+
+
 def test_all_other_pairs_combine() -> None:
-    found = set()
+    found, found_by = set(), [name for name, remedy in remedies().items() if remedy.place == "inference"]
     for pair in itertools.combinations(sorted(remedies()), 2):
         try:
             validated(compose("demo", pair))
@@ -105,6 +109,7 @@ def test_all_other_pairs_combine() -> None:
         ("aggressive-budget", "aggressive-start"),
         ("aggressive-start", "anneal"),
         ("aggressive-start", "beta"),
+        *(pair for pair in itertools.combinations(sorted(found_by), 2) if pair != FINITE),
     }
 
 

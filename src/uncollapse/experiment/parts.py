@@ -50,7 +50,11 @@ SLOTS: dict[str, Table] = {
     "priors": {"standard-normal": priors.StandardNormal},
     "terms": {"distortion": Itself(rates.distortion), "rate": Itself(rates.rate)},
     "schedules": {"linear": dials.Linear, "constant": dials.Constant},
-    "inferences": {"amortised": Itself(inference.amortised), "semi-amortised": refinement.SemiAmortised},
+    "inferences": {
+        "amortised": Itself(inference.amortised),
+        "semi-amortised": refinement.SemiAmortised,
+        "svi": refinement.SVI,
+    },
     "procedures": {"joint": procedures.Joint, "aggressive": procedures.Aggressive},
     "optimisers": OPTIMISERS,
 }
