@@ -181,7 +181,7 @@ class SVI:
 
 def lesson(values: Values, slopes: Values) -> Tensor:
     """(), whose gradient in some values is already known."""
-    return torch.stack([(values[name] * slope).sum() for name, slope in slopes.items()]).sum()
+    return torch.stack([(values[name] * slope.detach()).sum() for name, slope in slopes.items()]).sum()
 
 
 def learning(model: Model) -> bool:

@@ -16,7 +16,7 @@ from typing import Any, get_args
 
 from pydantic.errors import PydanticUserError
 
-from uncollapse import dials, inference, posteriors, priors, refinement
+from uncollapse import dials, inference, iterative, posteriors, priors, refinement
 from uncollapse.data.kinds import KINDS, kind
 from uncollapse.errors import InputError
 from uncollapse.experiment import models
@@ -46,7 +46,7 @@ SLOTS: dict[str, Table] = {
     "encoders": {"lstm": lstm.LSTMEncoder, "mlp": mlp.MLPEncoder},
     "decoders": {"lstm": lstm.LSTMDecoder, "mlp": mlp.MLPDecoder},
     "wrappers": {},
-    "posteriors": {"gaussian": posteriors.diagonal},
+    "posteriors": {"gaussian": posteriors.diagonal, "iterative": iterative.posterior},
     "priors": {"standard-normal": priors.StandardNormal},
     "terms": {"distortion": Itself(rates.distortion), "rate": Itself(rates.rate)},
     "schedules": {"linear": dials.Linear, "constant": dials.Constant},
@@ -54,6 +54,7 @@ SLOTS: dict[str, Table] = {
         "amortised": Itself(inference.amortised),
         "semi-amortised": refinement.SemiAmortised,
         "svi": refinement.SVI,
+        "iterative": iterative.Iterative,
     },
     "procedures": {"joint": procedures.Joint, "aggressive": procedures.Aggressive},
     "optimisers": OPTIMISERS,
