@@ -286,11 +286,17 @@ CLASHES = [
     Case("an option twice", FIT + "--train @/good.txt", ("--train", "multiple times", "uncollapse fit --help")),
 ]
 NAMES = [
-    Case("unknown remedy", FIT + "--with agressive", ("`agressive`", "mean `aggressive`", "There is: aggressive, ")),
+    Case(
+        "unknown remedy",
+        FIT + "--with agressive",
+        ("`agressive`", "mean `aggressive`", "There is: aae, ", "aggressive, "),
+    ),
     Case("unknown remedy of two", FIT + "--with anneal+agressive", ("`agressive`", "mean `aggressive`")),
     Case("unknown remedy to compare", COMPARE + "--remedies plain,aneal", ("`aneal`", "mean `anneal`")),
-    Case("no remedy to compare", COMPARE + "--remedies=", ("unknown remedy ``", "There is: aggressive, ")),
-    Case("unknown remedy to show", "remedies anneall", ("`anneall`", "mean `anneal`", "There is: aggressive, ")),
+    Case("no remedy to compare", COMPARE + "--remedies=", ("unknown remedy ``", "There is: aae, ", "aggressive, ")),
+    Case(
+        "unknown remedy to show", "remedies anneall", ("`anneall`", "mean `anneal`", "There is: aae, ", "aggressive, ")
+    ),
     Case("unknown recipe", FIT + "--recipe he2019-txt", ("`he2019-txt`", "mean `he2019-text`", "There is: demo, ")),
     Case("unknown recipe to show", "recipes demoo", ("`demoo`", "mean `demo`", "There is: demo, ")),
     Case("unknown command", "evalute @/run", ("`evalute`", "mean `evaluate`", "There is: compare, demo, ")),

@@ -19,7 +19,7 @@ LAYERS = (
     ("bound", "divergence", "dials"),
     ("terms", "posteriors", "priors"),
     ("model", "objective"),
-    ("differences", "inference", "refinement"),
+    ("differences", "inference", "iterative", "refinement"),
     ("data", "decoding"),
     ("metrics",),
     ("adapters", "nets", "weaken"),

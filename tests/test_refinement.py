@@ -19,6 +19,7 @@ from torch.distributions import (
     Normal,
     Poisson,
     constraints,
+    kl_divergence,
 )
 
 import uncollapse as uc
@@ -28,13 +29,13 @@ from uncollapse.bound import Bound, size
 from uncollapse.differences import product
 from uncollapse.distributions.loose import loose, tight
 from uncollapse.distributions.operations import parameters
-from uncollapse.inference import Aim, plain
+from uncollapse.inference import Aim, Taught, amortised, plain
 from uncollapse.metrics.rows import collect
 from uncollapse.model import VAE
 from uncollapse.nets.lstm import LSTMDecoder, LSTMEncoder
 from uncollapse.noise import WholeBatchNoise
 from uncollapse.posteriors import Posterior
-from uncollapse.refinement import SemiAmortised, Steps, Values
+from uncollapse.refinement import SVI, SemiAmortised, Steps, Values
 from uncollapse.training.checkpoints import Checkpoints
 from uncollapse.training.descent import Descent
 from uncollapse.training.procedures import Aggressive
@@ -248,6 +249,93 @@ def test_semi_amortised_training_goes_on_exactly_where_it_was_stopped(tmp_path: 
     for one, other in zip(whole.model.parameters(), again.model.parameters(), strict=True):
         assert torch.equal(one, other)
     assert not torch.equal(next(again.model.parameters()), next(stopped.model.parameters()))
+
+
+# Steps that no gradient goes through.
+
+
+def gradients(model: VAE, inference: Any, x: Tensor, seed: int = 7) -> tuple[Tensor, Tensor]:
+    """Those of the encoder and of the decoder."""
+    torch.manual_seed(seed)
+    model.zero_grad()
+    Descent(model, data(), inference=inference).loss(x).total.backward()
+    found = [[p.grad.flatten() for p in one.parameters() if p.grad is not None] for one in model.players().values()]
+    return tuple(torch.cat(some) if some else torch.empty(0) for some in found)  # pyright: ignore[reportReturnType]
+
+
+@pytest.mark.parametrize("encoder", ["nothing", "loss", "kl", "reverse-kl"])
+def test_the_decoder_learns_by_the_refined_posterior_as_if_it_were_given(encoder: Any) -> None:
+    model, x = of_vectors()
+    given: list[Distribution] = []
+
+    def noted(model: Any, x: Tensor, aim: Aim) -> Distribution:
+        found = SVI(FEW, encoder)(model, x, aim)
+        given.append(found.q if isinstance(found, Taught) else found)
+        return found  # pyright: ignore[reportReturnType]
+
+    def as_given(model: Any, x: Tensor, aim: Aim) -> Distribution:
+        SVI(FEW, encoder)(model, x, aim)  # The same numbers are drawn.
+        return given[0]
+
+    torch.testing.assert_close(gradients(model, noted, x)[1], gradients(model, as_given, x)[1])
+
+
+def test_the_encoder_learns_by_its_own_loss_as_if_nothing_were_refined() -> None:
+    model, x = of_vectors()
+    own, _ = gradients(model, SVI(FEW, "loss"), x)
+    alone, _ = gradients(model, amortised, x)
+    torch.testing.assert_close(own, alone)
+
+
+@pytest.mark.parametrize("encoder", ["kl", "reverse-kl"])
+def test_the_encoder_learns_by_how_far_its_answer_is_from_the_refined_one(encoder: Any) -> None:
+    model, x = of_vectors()
+    found, _ = gradients(model, SVI(FEW, encoder), x)
+    torch.manual_seed(7)
+    refined = SVI(FEW, encoder)(model, x, plain)
+    assert isinstance(refined, Taught)
+    pair = (model.encoder(x), refined.q)
+    model.zero_grad()
+    kl_divergence(*(pair if encoder == "kl" else reversed(pair))).mean().backward()
+    torch.testing.assert_close(found, torch.cat([p.grad.flatten() for p in model.encoder.parameters()]))
+
+
+@pytest.mark.parametrize("encoder", ["loss", "kl", "reverse-kl"])
+def test_what_the_encoder_learns_by_is_not_told_as_the_loss(encoder: Any) -> None:
+    model, x = of_vectors()
+    loss = Descent(model, data(), objective=uc.Objective(weights={"rate": 0.5}), inference=SVI(FEW, encoder)).loss(x)
+    torch.testing.assert_close(loss.total, loss.parts["distortion"] + 0.5 * loss.parts["rate"])
+
+
+def test_an_unused_encoder_has_no_say_and_does_not_learn() -> None:
+    model, x = of_vectors()
+    torch.manual_seed(7)
+    before = SVI(FEW)(model, x, plain)
+    model.encoder.requires_grad_(True)
+    with torch.no_grad():
+        for parameter in model.encoder.parameters():
+            parameter.mul_(3)
+    torch.manual_seed(7)
+    after = SVI(FEW)(model, x, plain)
+    assert isinstance(before, Distribution)
+    assert isinstance(after, Distribution)
+    torch.testing.assert_close(before.mean, after.mean)
+    assert gradients(model, SVI(FEW), x)[0].numel() == 0
+
+
+def test_an_encoder_that_is_not_used_cannot_step_alone() -> None:
+    run = Trainer(small(), data()[:2], data()[:1], procedure=Aggressive(clip="own"), inference=SVI(FEW), max_epochs=1)
+    with pytest.raises(uc.InputError, match="the loss does not depend on `inference`, who cannot descend it alone"):
+        run.fit()
+
+
+@pytest.mark.parametrize("encoder", ["loss", "kl"])
+def test_an_encoder_that_learns_apart_can_step_alone(encoder: Any) -> None:
+    chosen = {"procedure": Aggressive(budget=2, clip="own"), "inference": SVI(FEW, encoder)}
+    run = Trainer(small(), data()[:2], data()[:1], max_epochs=1, **chosen)
+    before = [p.clone() for p in run.model.parameters()]
+    run.fit()
+    assert not any(torch.equal(a, b) for a, b in zip(before, run.model.parameters(), strict=True))
 
 
 # What cannot be refined.

@@ -23,11 +23,12 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from uncollapse.bound import Batch
+from uncollapse.bound import Batch, items, size
 from uncollapse.differences import DIFFERENCE, Differences
 from uncollapse.distributions.loose import loose, tight
+from uncollapse.divergence import kl_by_group
 from uncollapse.errors import InputError
-from uncollapse.inference import Aim
+from uncollapse.inference import Aim, Taught
 from uncollapse.model import Model, ask, posterior
 from uncollapse.quantities import Count, Dropout, Positive
 
@@ -113,6 +114,74 @@ class SemiAmortised:
                 return tight(law, self.steps(values, Differences(loss, moving, self.difference)))
             with twice_differentiable():
                 return tight(law, self.steps(values, partial(slopes, loss, through=True)))
+
+
+@dataclass(frozen=True)
+class SVI:
+    r"""Posteriors found by steps on each item's own loss that no gradient goes through; the encoder learns apart.
+
+    .. math:: \min_\theta f(\lambda_K, \theta), \qquad
+              \min_\phi f(\lambda_0) \text{ or } \min_\phi \mathrm{KL}(q_{\lambda_0} \| q_{\lambda_K})
+
+    with :math:`\lambda_K` and the decoder held fixed for the encoder, whose lesson by the loss is the gradient of the
+    first step, and costs nothing more.
+
+    References:
+        | Stochastic Variational Inference (Hoffman et al., 2013): "nothing"
+        | https://arxiv.org/abs/1206.7051
+        | On the Challenges of Learning with Inference Networks on Sparse, High-dimensional Data (Krishnan et al., 2018)
+        | https://arxiv.org/abs/1710.06085: "loss"
+        | Semi-Amortized Variational Autoencoders (Kim et al., 2018): "kl"
+        | https://arxiv.org/abs/1802.02550
+        | Iterative Refinement of the Approximate Posterior for Directed Belief Networks (Hjelm et al., 2016)
+        | https://arxiv.org/abs/1511.06382: "reverse-kl"
+
+    Arguments:
+        steps: How q is refined.
+        encoder_learns_by: With "nothing" it is not used, and the steps start from zeros, which of a Gaussian is the
+            standard one. Else they start from its answer, and it learns by the "loss" at its answer, by the "kl" of its
+            answer from the refined posterior, or by that of the refined one from its answer, "reverse-kl".
+
+    Raises:
+        InputError: for a model whose posterior cannot be refined.
+    """
+
+    steps: Steps = Steps()
+    encoder_learns_by: Literal["nothing", "loss", "kl", "reverse-kl"] = "nothing"
+
+    def __call__(self, model: Model, x: Batch, aim: Aim) -> Distribution | Taught:
+        teaches = learning(model) and self.encoder_learns_by != "nothing"
+        with torch.enable_grad():
+            law, values = self._start(model, x)
+            loss, seen = loss_of(model, x, aim, law), list[Values]()
+
+            def noted(values: Values) -> Values:
+                seen.append(slopes(loss, values))
+                return seen[-1]
+
+            q = tight(law, self.steps(detached(values), noted))
+            return Taught(q, self._lesson(law, values, q, seen[0])) if teaches else q
+
+    def _start(self, model: Model, x: Batch) -> tuple[Distribution, Values]:
+        if self.encoder_learns_by != "nothing":
+            law = start(model, x)
+            return law, loose(law)
+        # Two items tell the family: an encoder with batch normalisation takes no single one.
+        with torch.no_grad():
+            law = start(model, items(x, slice(0, 2)))
+        return law, {name: value.new_zeros(size(x), *value.shape[1:]) for name, value in loose(law).items()}
+
+    def _lesson(self, own: Distribution, values: Values, refined: Distribution, first: Values) -> Tensor:
+        if self.encoder_learns_by == "loss":
+            return lesson(values, first)
+        q, p = (own, refined) if self.encoder_learns_by == "kl" else (refined, own)
+        z = q.rsample((1,))  # pyright: ignore[reportArgumentType]
+        return kl_by_group(q, p, q.log_prob(z), p.log_prob(z)).sum()
+
+
+def lesson(values: Values, slopes: Values) -> Tensor:
+    """(), whose gradient in some values is already known."""
+    return torch.stack([(values[name] * slope.detach()).sum() for name, slope in slopes.items()]).sum()
 
 
 def learning(model: Model) -> bool:

@@ -16,7 +16,7 @@ from typing import Any, get_args
 
 from pydantic.errors import PydanticUserError
 
-from uncollapse import dials, inference, posteriors, priors, refinement, weaken
+from uncollapse import dials, inference, iterative, posteriors, priors, refinement, weaken
 from uncollapse.data.kinds import KINDS, kind
 from uncollapse.errors import InputError
 from uncollapse.experiment import models
@@ -63,6 +63,7 @@ SLOTS: dict[str, Table] = {
         "von-mises-fisher": sphere.von_mises_fisher,
         "power-spherical": sphere.power_spherical,
         "choices": choices.choices,
+        "iterative": iterative.posterior,
     },
     "priors": {
         "standard-normal": priors.StandardNormal,
@@ -101,7 +102,12 @@ SLOTS: dict[str, Table] = {
         "cyclical": dials.Cyclical,
         "cosine": dials.Cosine,
     },
-    "inferences": {"amortised": Itself(inference.amortised), "semi-amortised": refinement.SemiAmortised},
+    "inferences": {
+        "amortised": Itself(inference.amortised),
+        "semi-amortised": refinement.SemiAmortised,
+        "svi": refinement.SVI,
+        "iterative": iterative.Iterative,
+    },
     "procedures": {"joint": procedures.Joint, "aggressive": procedures.Aggressive},
     "optimisers": OPTIMISERS,
 }

@@ -20,7 +20,7 @@ from uncollapse.bound import Batch, Bound, size, symbols
 from uncollapse.data.batches import numbered, source
 from uncollapse.distributions import families, operations
 from uncollapse.errors import InputError
-from uncollapse.inference import Inference, amortised, plain
+from uncollapse.inference import Inference, amortised, plain, posteriors
 from uncollapse.metrics.draws import draw
 from uncollapse.metrics.subject import AS_IT_IS, evaluating, networks, placed, refining, refuse_other_signatures
 from uncollapse.model import ask, posterior
@@ -226,7 +226,7 @@ def infer(model: Any, inference: Inference, x: Batch, items: Sequence[int], seed
         seed: Decides the noise.
     """
     with refining(model, seed, items):
-        q = inference(model, x, plain)
+        q, _ = posteriors(inference, model, x, plain)
     return posterior(model, x) if q is None else q
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from uncollapse.bound import Batch, Bound, Source, checked_batch, items, size, symbols, thinned
+from uncollapse.errors import InputError
 from uncollapse.inference import Inference, amortised, inferred
 from uncollapse.metrics.subject import placed
 from uncollapse.noise import WholeBatchNoise
@@ -102,10 +103,11 @@ class Descent:
         mine = self.processes.share(size(x))
 
         def scored(few: Batch) -> Loss:
-            bound = self.bound(few, share)
+            bound, lesson = self._inferred(few, share)
             if self._updated:
                 self._last = bound, mine
-            return self.objective(bound)
+            loss = self.objective(bound)
+            return loss if lesson is None else loss._replace(total=loss.total + (lesson - lesson.detach()) / size(few))
 
         return self._of_all(x, scored)
 
@@ -129,6 +131,9 @@ class Descent:
 
         The estimate is unbiased, and costs the logits of K alone.
         """
+        return self._inferred(x, share)[0]
+
+    def _inferred(self, x: Batch, share: float) -> tuple[Bound, Tensor | None]:
         few, weight = (x, 1.0) if share == 1 else thinned(x, share)
 
         def of_all(bound: Bound) -> Bound:
@@ -138,7 +143,8 @@ class Descent:
             return self.objective(of_all(bound)).total * size(x)
 
         model: Any = self.model
-        return of_all(inferred(self.inference, model, few, aim))
+        bound, lesson = inferred(self.inference, model, few, aim)
+        return of_all(bound), lesson
 
     def _of_all(self, x: Batch, scored: Callable[[Batch], Loss]) -> Loss:
         """A loss on a batch, from each process's items."""
@@ -200,7 +206,15 @@ class Descent:
             norm_over: Over whose gradients the norm that is clipped is taken; those who step by default.
             stretch: What that norm is multiplied by, to stand for one of more gradients than were computed.
             clip: The largest norm; the descent's own by default.
+
+        Raises:
+            InputError: where the loss does not depend on anybody who is awake.
         """
+        if not loss.total.requires_grad:
+            raise InputError(
+                f"the loss does not depend on {' and '.join(f'`{name}`' for name in players)}, who cannot descend it "
+                "alone: leave out what makes it so, such as `svi` without the encoder, or train jointly."
+            )
         loss.total.backward()
         measured, clip = self._models(norm_over or players), self.clip if clip is None else clip
         self._sum_gradients([*players, *measured])
