@@ -19,6 +19,8 @@ START = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from uncollapse.__main__ import main
+from uncollapse.signals import end_by_signals
+end_by_signals()  # The first thing that `main` does: a signal between the next line and that would be the test's fault.
 print("started", flush=True)
 sys.exit(main())
 """
