@@ -103,6 +103,7 @@ RIVALS = [
         "aae",
         "aggressive-start",
         "anneal",
+        "autoencoder-free-bits",
         "beta",
         "cyclical",
         "cyclical-held",
@@ -116,6 +117,7 @@ RIVALS = [
         "wae-mmd",
     },
     {
+        "autoencoder-free-bits",
         "capacity",
         "controlled-rate",
         "free-bits",
@@ -143,8 +145,13 @@ def test_all_other_pairs_combine() -> None:
         except InputError:
             found.add(pair)
     rivals = {pair for rivals in RIVALS for pair in itertools.combinations(sorted(rivals), 2)}
-    # They move the rate's weight alike.
-    alike = {("aggressive-start", "slow-anneal"), ("aae", "infovae"), ("aae", "wae-mmd")}
+    # They move the rate's weight alike, or charge it alike.
+    alike = {
+        ("aggressive-start", "slow-anneal"),
+        ("aae", "infovae"),
+        ("aae", "wae-mmd"),
+        ("autoencoder-free-bits", "free-bits-per-item"),
+    }
     assert found == rivals - alike
 
 
