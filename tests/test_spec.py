@@ -45,7 +45,7 @@ def test_durations_are_epochs_or_steps(over: object) -> None:
 
 REFUSED = [
     (training(clp=1), "unknown path `training.clp`. Did you mean `training.clip`? There is: objective, dials, "
-     "inference, procedure, optimisers, clip, max_epochs, plateau."),
+     "events, inference, procedure, optimisers, clip, max_epochs, plateau."),
     ({"model": {**NETS, "latnt": 2}}, "unknown path `model.latnt`. Did you mean `model.latent`? There is: kind, "
      "encoder, decoder, latent, posterior, prior, wrappers, initialisation."),
     ({"data": {"kind": "synthetic", "min_count": 2}}, "`data.min_count` has no meaning where `data.kind` is "

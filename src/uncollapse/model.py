@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -111,6 +111,8 @@ class VAE(nn.Module):
 
     undivided: str
     """Why all of it is one player, where it is."""
+    anew: Callable[[], VAE]
+    """Makes another like it with parameters drawn anew, where that is known."""
 
     def __init__(
         self,

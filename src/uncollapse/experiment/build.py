@@ -122,6 +122,7 @@ def trainer(
         inference=inference(training),
         optimisers={name: make(optimiser, facts) for name, optimiser in training.optimisers.items()},
         dials={path: make(dial, facts) for path, dial in training.dials.items()},
+        events=[make(event, facts) for _, event in sorted(training.events.items())],
         clip=training.clip,
         max_epochs=training.max_epochs,
         plateau=training.plateau and make(training.plateau, facts),

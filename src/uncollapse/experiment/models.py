@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from torch import nn
@@ -38,4 +39,5 @@ def vae(
         generation = wrappers[name](latent=latent, decoder=generation)
     made = VAE(inference, generation, prior(latent=latent, encoder=inference))
     initialise(nets.append(generation), initialisation)
+    made.anew = partial(vae, encoder, decoder, latent, posterior, prior, wrappers, initialisation)
     return made

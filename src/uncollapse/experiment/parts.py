@@ -28,7 +28,7 @@ from uncollapse.posteriors import choices, committed, normalised, sphere
 from uncollapse.quantities import Said, Slot
 from uncollapse.terms import aggregate, balancing, controllers, rates
 from uncollapse.terms.adversarial import AdversarialPrior
-from uncollapse.training import procedures
+from uncollapse.training import events, procedures
 from uncollapse.training.optimisers import OPTIMISERS
 
 Table = Mapping[str, Callable[..., Any]]
@@ -102,6 +102,7 @@ SLOTS: dict[str, Table] = {
         "cyclical": dials.Cyclical,
         "cosine": dials.Cosine,
     },
+    "events": {"reset": events.Reset},
     "inferences": {
         "amortised": Itself(inference.amortised),
         "semi-amortised": refinement.SemiAmortised,

@@ -25,6 +25,7 @@ if not TYPE_CHECKING:
     PlateauSection = section(Plateau)
 
 Data = Annotated[Any, Choice(Slot("data"))]
+Event = Annotated[Any, Choice(Slot("events"))]
 Inference = Annotated[Any, Choice(Slot("inferences"))]
 Model = Annotated[Any, Choice(Slot("models", "vae"))]
 Optimiser = Annotated[Any, Choice(Slot("optimisers", "adam"))]
@@ -51,6 +52,7 @@ class Training(Section):
     Arguments:
         objective: What is descended.
         dials: Schedules by the path of the number they move, such as "objective.weights.rate".
+        events: What is done once, by name; those of one step in the order of their names.
         inference: How q is found, also wherever the trained model is used.
         procedure: Who descends when.
         optimisers: By player, such as "inference" and "generation"; Adam at 1e-3 for those not named.
@@ -61,6 +63,7 @@ class Training(Section):
 
     objective: Objective = Objective()
     dials: dict[str, Schedule] = Field(default_factory=dict)
+    events: dict[str, Event] = Field(default_factory=dict)
     inference: Inference = Choice(Slot("inferences")).validated({"kind": "amortised"})
     procedure: Procedure = Choice(Slot("procedures")).validated({"kind": "joint"})
     optimisers: dict[str, Optimiser] = Field(default_factory=dict)

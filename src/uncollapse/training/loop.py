@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,7 +15,7 @@ from uncollapse.randomness import generator, reseed, seeded
 from uncollapse.training import state
 from uncollapse.training.checkpoints import Checkpoints, Snapshot
 from uncollapse.training.descent import Descent
-from uncollapse.training.events import Event
+from uncollapse.training.events import Happening
 from uncollapse.training.finite import Watch
 from uncollapse.training.interruption import held_back
 from uncollapse.training.listeners import TOLD, Listener, Moment
@@ -45,7 +46,7 @@ class Loop:
         procedure: Procedure,
         *,
         dials: Mapping[str, Schedule] | None = None,
-        events: Sequence[Event] = (),
+        events: Sequence[Happening] = (),
         max_epochs: int = 100,
         plateau: Plateau | None = None,
         seed: int = 0,
@@ -63,6 +64,9 @@ class Loop:
         self.watch = Watch(descent, validation, self.checkpoints)
         self.interrupted: Callable[[], bool] = lambda: False
         self.turn_dials(0)  # A wrong path stops a run before it starts.
+        for event in self.events:
+            if "check" in dir(event):
+                event.check(descent)  # pyright: ignore[reportAttributeAccessIssue]
 
     @property
     def finished(self) -> bool:
@@ -151,6 +155,8 @@ class Loop:
             validation = self.validation.validate(self.procedure.decides_by)
         value = self.watch.figure(validation, "neg_elbo")
         self.procedure.observe(standing.epoch, standing.step, validation)
+        if self.plateau and standing.best == math.inf:
+            self.plateau.forget()  # Nothing counts that an event has ended.
         if value < standing.best:
             standing.best = value
             best = Snapshot(state.weights(self.descent.model), {"step": standing.step})

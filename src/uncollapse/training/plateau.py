@@ -45,6 +45,10 @@ class Plateau:
         self.reference, self.worse, self.decays = value, 0, self.decays + 1
         return "stop" if self.decays >= self.limit else "decay"
 
+    def forget(self) -> None:
+        """Begins to count anew, at the learning rate of now."""
+        self.reference, self.worse = float("inf"), 0
+
     @property
     def scale(self) -> float:
         """What the learning rate is multiplied by at present."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from uncollapse.bound import Batch
 from uncollapse.objective import Loss, Objective
 from uncollapse.training.players import Player
+from uncollapse.training.standing import Standing
 
 
 class Critic(NamedTuple):
@@ -75,3 +76,4 @@ class Stage(Protocol):
     objective: Objective
     players: dict[str, Player]
     clip: float | None
+    standing: Standing

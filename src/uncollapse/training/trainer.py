@@ -16,7 +16,7 @@ from uncollapse.processes import ALONE, Processes
 from uncollapse.training.checkpoints import Checkpoints
 from uncollapse.training.descent import Descent
 from uncollapse.training.devices import Precision
-from uncollapse.training.events import Event
+from uncollapse.training.events import Happening
 from uncollapse.training.listeners import Listener
 from uncollapse.training.loop import CHECKPOINT_SECONDS, Loop
 from uncollapse.training.optimisers import Optimiser
@@ -72,7 +72,7 @@ class Trainer:
         inference: Inference = amortised,
         optimisers: Mapping[str, Optimiser] | None = None,
         dials: Mapping[str, Schedule] | None = None,
-        events: Sequence[Event] = (),
+        events: Sequence[Happening] = (),
         clip: float | None = 5.0,
         max_epochs: int = 100,
         plateau: Plateau | None = None,
