@@ -305,7 +305,7 @@ class Several(nn.Module):
 
 def test_how_often_a_model_draws_unasked_is_its_own_affair() -> None:
     x = torch.zeros(4, 5)
-    assert inferred(amortised, Several(), x, plain).log_likelihood.shape == (3, 4)  # pyright: ignore
+    assert inferred(amortised, Several(), x, plain)[0].log_likelihood.shape == (3, 4)  # pyright: ignore
     assert posterior(Several(), x) is None
     assert evaluate(Several(), x, samples=2).nll.to_json()["value"] == 0
 
