@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import subprocess
 import sys
 
 import pytest
@@ -101,3 +102,9 @@ def test_without_zuko_a_flow_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "zuko.flows", None)
     with pytest.raises(InputError, match=r"needs zuko: `pip install 'uncollapse\[flows\]'`"):
         Flow(2)
+
+
+def test_a_flow_leaves_torch_checking_what_its_laws_are_given() -> None:
+    # In an interpreter of its own, where zuko is not imported yet.
+    code = "from torch.distributions import Distribution; from uncollapse.priors import Flow; Flow(2); "
+    subprocess.run([sys.executable, "-c", code + "assert Distribution._validate_args"], check=True, timeout=120)

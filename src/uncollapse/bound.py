@@ -71,7 +71,7 @@ class Bound(NamedTuple):
     @property
     def distortion(self) -> Tensor:
         """(B,), the mean of -log p(x | z) over the samples."""
-        return -self.log_likelihood.mean(0)
+        return -(self.log_likelihood[0] if len(self.log_likelihood) == 1 else self.log_likelihood.mean(0))
 
     @property
     def rate(self) -> Tensor:

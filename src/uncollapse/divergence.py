@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal, kl_divergence
 from torch.distributions.kl import register_kl
 
+from uncollapse.distributions.diagonal import Diagonal, to_standard
 from uncollapse.distributions.operations import space
 from uncollapse.errors import InputError
 
@@ -35,6 +36,8 @@ def kl_by_group(q: Distribution, p: Distribution, log_q: Tensor, log_p: Tensor) 
             "`model.posterior` and `model.prior` together, as the remedies do."
         )
     try:
+        if isinstance(q, Diagonal) and isinstance(p, Diagonal) and p.standard:
+            return to_standard(q).flatten(1)
         if isinstance(q, Independent) and isinstance(p, Independent):
             return kl_divergence(q.base_dist, p.base_dist).flatten(1)
         found = kl_divergence(q, p)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -145,12 +144,18 @@ class VAE(nn.Module):
         return self.generation.law(x, self.encoder)
 
     def forward(self, x: Batch, q: Distribution | None = None, samples: int = 1) -> Bound:
-        with in_words(x):
-            law = _inferred(self.encoder, x) if q is None else q
-            z = law.rsample((samples,))  # pyright: ignore[reportArgumentType]
-            log_likelihood, p = self.generation(z, x, self.encoder)
-            log_q, log_p = law.log_prob(z), p.log_prob(z)
-            return Bound(x, z, log_likelihood, log_q, log_p, kl_by_group(law, p, log_q, log_p), law, p)
+        try:
+            return self._bound(x, q, samples)
+        except (ValueError, RuntimeError) as error:
+            put_in_words(error, x)
+            raise
+
+    def _bound(self, x: Batch, q: Distribution | None, samples: int) -> Bound:
+        law = _inferred(self.encoder, x) if q is None else q
+        z = law.rsample((samples,))  # pyright: ignore[reportArgumentType]
+        log_likelihood, p = self.generation(z, x, self.encoder)
+        log_q, log_p = law.log_prob(z), p.log_prob(z)
+        return Bound(x, z, log_likelihood, log_q, log_p, kl_by_group(law, p, log_q, log_p), law, p)
 
     def players(self) -> dict[str, nn.Module]:
         own = {"inference": self.encoder, "generation": self.generation}
@@ -170,8 +175,11 @@ def ask(model: Any, x: Batch, q: Distribution | None = None, samples: int | None
         InputError: where it gives no bound on this batch, or a law or a network of it does not take the batch.
     """
     asked: dict[str, Any] = {"q": q, "samples": samples}
-    with in_words(x):
+    try:
         found = model(_shown(x), **{name: value for name, value in asked.items() if value is not None})
+    except (ValueError, RuntimeError) as error:
+        put_in_words(error, x)
+        raise
     found = checked(found, x, samples)
     return found._replace(x=x, extras={**found.extras, "label": x.label}) if isinstance(x, Labelled) else found
 
@@ -181,26 +189,27 @@ def posterior(model: Any, x: Batch) -> Distribution | None:
     forward = getattr(model, "forward", None)
     if getattr(forward, "__func__", None) is not VAE.forward:
         return ask(model, x).q
-    with in_words(x):
+    try:
         return _inferred(model.encoder, _shown(x))
+    except (ValueError, RuntimeError) as error:
+        put_in_words(error, x)
+        raise
 
 
-@contextmanager
-def in_words(x: Batch) -> Iterator[None]:
-    """Within it, what a law or a network does not take of a batch is said in one line.
+def put_in_words(error: Exception, x: Batch) -> None:
+    """Says in one line what a law or a network does not take of a batch.
 
     What is not finite stays torch's error, as training knows more about where that began.
+
+    Raises:
+        InputError: where the error is one of these.
     """
-    try:
-        yield
-    except ValueError as error:
+    if isinstance(error, ValueError):
         found = refusal(error)
-        if found is None or (words := said(found)) is None:
-            raise
-        raise InputError(words) from None
-    except RuntimeError as error:
-        if type(error) is not RuntimeError or not _UNREADABLE.search(str(error)):
-            raise
+        words = None if found is None else said(found)
+        if words is not None:
+            raise InputError(words) from None
+    elif type(error) is RuntimeError and _UNREADABLE.search(str(error)):
         kinds = ", ".join(f"{part.dtype} {tuple(part.shape)}" for part in ([x] if isinstance(x, Tensor) else x))
         raise InputError(
             f"the model cannot read a batch of {kinds}: {str(error).splitlines()[0]}. Give pixels and measurements as "

@@ -15,10 +15,10 @@ from torch.distributions import (
     Normal,
 )
 
-from uncollapse.distributions.flowed import Flowed
+from uncollapse.distributions.diagonal import Diagonal
+from uncollapse.distributions.flowed import Flowed, flows
 from uncollapse.distributions.one_hots import OneHots
 from uncollapse.distributions.von_mises_fisher import VonMisesFisher
-from uncollapse.errors import InputError
 from uncollapse.posteriors.choices import groups
 from uncollapse.quantities import Count, Dropout
 
@@ -39,7 +39,7 @@ class StandardNormal(nn.Module):
         self.register_buffer("scale", torch.ones(latent), persistent=False)
 
     def forward(self) -> Distribution:
-        return Independent(Normal(self.loc, self.scale, validate_args=False), self.loc.ndim, validate_args=False)
+        return Diagonal(self.loc, self.scale, self.loc.ndim, standard=True)
 
     def extra_repr(self) -> str:
         return f"latent={self.loc.numel() if self.loc.ndim == 1 else tuple(self.loc.shape)}"
@@ -168,11 +168,7 @@ class Flow(nn.Module):
 
     def __init__(self, latent: int, transforms: Count = 4, hidden: Sequence[Count] = (64, 64)) -> None:
         super().__init__()
-        try:
-            from zuko.flows import MAF
-        except ImportError:
-            raise InputError("the prior `flow` needs zuko: `pip install 'uncollapse[flows]'`.") from None
-        self.flow = MAF(latent, transforms=transforms, hidden_features=tuple(hidden))
+        self.flow = flows("prior").MAF(latent, transforms=transforms, hidden_features=tuple(hidden))
 
     def forward(self) -> Distribution:
         return Flowed(self.flow)

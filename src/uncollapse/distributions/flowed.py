@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any, ClassVar
 
 import torch
@@ -11,6 +12,25 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from uncollapse.distributions.operations import detached, parameters, rebuild
+from uncollapse.errors import InputError
+
+
+def flows(asks: str) -> Any:
+    """The flows of zuko, whose import leaves torch's laws checking what they are given, as they do without it.
+
+    Arguments:
+        asks: The slot of the part `flow` that asks.
+
+    Raises:
+        InputError: where zuko is not installed.
+    """
+    checks = Distribution._validate_args
+    try:
+        return import_module("zuko.flows")
+    except ImportError:
+        raise InputError(f"the {asks} `flow` needs zuko: `pip install 'uncollapse[flows]'`.") from None
+    finally:
+        Distribution.set_default_validate_args(checks)
 
 
 class Flowed(Distribution):

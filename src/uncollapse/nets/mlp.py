@@ -7,10 +7,11 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, Normal
+from torch.distributions import Distribution, Independent
 from torch.nn import functional as F
 
 from uncollapse.distributions.bits import Bits
+from uncollapse.distributions.diagonal import Diagonal
 from uncollapse.distributions.fitted import LEAST, Fitted
 from uncollapse.errors import InputError
 from uncollapse.quantities import Count
@@ -89,13 +90,14 @@ class MLPDecoder(nn.Module):
             return Independent(Bits(found), len(self.shape), validate_args=False)
         if self.variance == "optimal" and self.training:
             return Fitted(found, self.mean_square, len(self.shape))
-        return Independent(Normal(found, self._scale(), validate_args=False), len(self.shape), validate_args=False)
+        log_scale = self._log_scale()
+        return Diagonal(found, log_scale.exp(), len(self.shape), log_scale)
 
-    def _scale(self) -> Tensor:
+    def _log_scale(self) -> Tensor:
         if self.variance == "optimal":
-            return self.mean_square.clamp_min(LEAST).sqrt()
+            return 0.5 * self.mean_square.clamp_min(LEAST).log()
         log_scale = 0.5 * self.log_variance
-        return (log_scale if self.variance == "elements" else _LEAST + F.softplus(log_scale - _LEAST)).exp()
+        return log_scale if self.variance == "elements" else _LEAST + F.softplus(log_scale - _LEAST)
 
 
 def layers(inputs: int, hidden: list[int], outputs: int) -> nn.Sequential:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -148,23 +148,25 @@ class Descent:
 
     def _of_all(self, x: Batch, scored: Callable[[Batch], Loss]) -> Loss:
         """A loss on a batch, from each process's items."""
+        if self.processes.size == 1:
+            with self._precisely():
+                return scored(x)
         share = self.processes.share(size(x))
         with self.computing(share):
             part = scored(items(x, share.items))
-        if self.processes.size == 1:
-            return part
         total, *values = self.processes.total(torch.stack([part.total, *part.parts.values()]) * share.weight)
         return Loss(total, dict(zip(part.parts, values, strict=True)))
 
     @contextmanager
     def computing(self, share: Share) -> Iterator[None]:
         """The precision asked for, and the noise that the whole batch's items would have in one process."""
-        with ExitStack() as around:
-            if self.precision == "bf16-mixed":
-                around.enter_context(torch.autocast(self.device.type, torch.bfloat16))
-            if self.processes.size > 1:
-                around.enter_context(WholeBatchNoise(share.items, share.total))
+        noise = WholeBatchNoise(share.items, share.total) if self.processes.size > 1 else nullcontext()
+        with self._precisely(), noise:
             yield
+
+    def _precisely(self) -> AbstractContextManager[Any]:
+        mixed = self.precision == "bf16-mixed"
+        return torch.autocast(self.device.type, torch.bfloat16) if mixed else nullcontext()
 
     def draw(self) -> Batch:
         """A training batch, uniformly at random with replacement."""
