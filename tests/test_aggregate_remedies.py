@@ -9,12 +9,24 @@ import numpy as np
 import pytest
 import torch
 
+from uncollapse.bound import size
 from uncollapse.experiment import build
 from uncollapse.experiment.compose import compose
 from uncollapse.experiment.spec import validated
 from uncollapse.training.trainer import Trainer
 
-REMEDIES = ("infovae", "wae-mmd")
+REMEDIES = (
+    "beta-tcvae",
+    "contrastive",
+    "density-gap",
+    "dip-vae-1",
+    "dip-vae-2",
+    "hfvae",
+    "hsic",
+    "infovae",
+    "mae",
+    "wae-mmd",
+)
 SIZES = {
     "text": [f"model.{net}.{size}=4" for net in ("encoder", "decoder") for size in ("embedding", "hidden")],
     "vectors": ["model.encoder.hidden=[4]", "model.decoder.hidden=[4]"],
@@ -37,6 +49,36 @@ def trainer(recipe: str, remedies: str, file: Path, *settings: str) -> Trainer:
     return build.trainer(spec.training, model, data.batches("train"), data.batches("valid"), seed=spec.seed)
 
 
+@pytest.mark.parametrize(
+    "remedies",
+    [
+        "aggressive+contrastive",
+        "autoregressive-prior+density-gap",
+        "beta-tcvae+sa-vae",
+        "beta-tcvae+vampprior",
+        "dip-vae-2+full-gaussian",
+        "full-gaussian+mae",
+        "mixture-prior+density-gap",
+        "dip-vae-1+von-mises-fisher",
+        "density-gap+von-mises-fisher",
+        "beta-tcvae+von-mises-fisher",
+        "contrastive+power-spherical",
+        "mae+power-spherical",
+        "hfvae+svi",
+    ],
+)
+def test_they_train_beside_other_posteriors_priors_and_inferences(remedies: str, files: dict[str, Path]) -> None:
+    run = trainer("vectors", remedies, files["vectors"])
+    run.fit()
+
+    assert all(parameter.isfinite().all() for parameter in run.model.parameters())
+
+
+def items_told(run: Trainer) -> int:
+    rate: Any = run.objective.terms["rate"]
+    return rate.training_items
+
+
 @pytest.mark.parametrize("recipe", SIZES)
 @pytest.mark.parametrize("remedy", REMEDIES)
 def test_every_parameter_moves_and_stays_finite(remedy: str, recipe: str, files: dict[str, Path]) -> None:
@@ -48,3 +90,23 @@ def test_every_parameter_moves_and_stays_finite(remedy: str, recipe: str, files:
     for name, parameter in run.model.named_parameters():
         assert parameter.isfinite().all(), name
         assert not torch.equal(parameter, before[name]), name
+
+
+@pytest.mark.parametrize("recipe", SIZES)
+@pytest.mark.parametrize("remedy", ["beta-tcvae", "hfvae"])
+def test_a_term_that_counts_on_it_is_told_how_many_items_there_are(
+    remedy: str, recipe: str, files: dict[str, Path]
+) -> None:
+    run = trainer(recipe, remedy, files[recipe])
+    batches = run.descent.train
+
+    assert items_told(run) == sum(size(batches[i]) for i in range(len(batches)))
+
+
+def test_the_items_of_ones_own_batches_are_counted() -> None:
+    said = validated(compose("vectors", ["beta-tcvae"], ["data.train=x.npy"]))
+    batches = [torch.randn(7, 5), torch.randn(3, 5)]
+
+    run = build.trainer(said.training, build.model(said, {"shape": (5,)}), batches, batches, seed=0)
+
+    assert items_told(run) == 10

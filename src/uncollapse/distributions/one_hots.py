@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 from torch.distributions.kl import register_kl
 
-from uncollapse.distributions.operations import rebuild, space
+from uncollapse.distributions.operations import pairwise_by_group, rebuild, space
 
 
 class OneHots(Distribution):
@@ -86,6 +86,12 @@ def _kl(q: OneHots, p: OneHots) -> Tensor:
 @rebuild.register
 def _(law: OneHots, values: dict[str, Tensor]) -> OneHots:
     return OneHots(values["logits"], law.temperature, law.relaxed)
+
+
+@pairwise_by_group.register
+def _(law: OneHots, z: Tensor) -> Tensor:
+    chosen = z.unflatten(-1, law.logits.shape[-2:])
+    return (chosen.unsqueeze(1) * law.logits.log_softmax(-1)).sum(-1)
 
 
 @space.register

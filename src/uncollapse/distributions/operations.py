@@ -134,6 +134,20 @@ def _gaussian_pairs(q: Normal, z: Tensor) -> Tensor:
     return -0.5 * (z.square() @ precision.T - 2 * z @ (loc * precision).T + constant)
 
 
+@singledispatch
+def pairwise_by_group(law: Any, z: Tensor) -> Tensor:
+    """log q(z_ik | x_j) for every draw i, every item j and every group k of units, with shape (N, B, K).
+
+    Under every q the groups are independent, so that their sum is `pairwise_log_prob`; K = 1 where z does not split.
+    """
+    return pairwise_log_prob(law, z).unsqueeze(-1)
+
+
+@pairwise_by_group.register
+def _(law: Independent, z: Tensor) -> Tensor:
+    return pairwise_log_prob(law.base_dist, z).flatten(2)
+
+
 def fixed(law: Any, z: Tensor) -> Distribution:
     """The same law, whose next draws are z (S, B, ...), already made.
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from uncollapse.bound import Source, size
+from uncollapse.data.batches import Batched
 from uncollapse.data.kinds import Data, Kind
 from uncollapse.data.reading import Tell
 from uncollapse.errors import InputError
@@ -132,14 +133,25 @@ def trainer(
 
 
 def _facts(training: said.Training, model: nn.Module, train: Source) -> dict[str, Any]:
-    """What the parts of a training may ask for; the model is run on one batch only where they ask for its sizes."""
+    """What the parts of a training may ask for.
+
+    Only where they ask for its sizes is the model run on one batch, and only where for the items are these counted.
+    """
     facts: dict[str, Any] = {"steps_per_epoch": len(train)}
-    if SIZES & asked({"": training.procedure, **training.objective.terms}):
+    wanted = asked({"": training.procedure, **training.objective.terms})
+    if "training_items" in wanted:
+        facts["training_items"] = _count(train)
+    if SIZES & wanted:
         x = train[0]
         with torch.no_grad(), evaluating(model), seeded(0, "sizes"):
             found = ask(model, placed(model, x))
         facts |= {"latent": found.z.shape[2:].numel(), "units": found.kl.shape[1]}
     return facts
+
+
+def _count(batches: Source) -> int:
+    # Other sources may have to make every batch.
+    return batches.count if isinstance(batches, Batched) else sum(size(batches[i]) for i in range(len(batches)))
 
 
 def _check_items(training: said.Training, valid: Source) -> None:

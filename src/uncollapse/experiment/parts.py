@@ -26,7 +26,7 @@ from uncollapse.nets.critics import LatentCritic
 from uncollapse.nets.vamp import VampPrior
 from uncollapse.posteriors import choices, committed, normalised, sphere
 from uncollapse.quantities import Said, Slot
-from uncollapse.terms import aggregate, balancing, controllers, rates
+from uncollapse.terms import aggregate, balancing, controllers, decomposition, independence, mutual, rates
 from uncollapse.terms.adversarial import AdversarialPrior
 from uncollapse.training import events, procedures
 from uncollapse.training.optimisers import OPTIMISERS
@@ -84,7 +84,13 @@ SLOTS: dict[str, Table] = {
         "ha-bits": rates.HABits,
         "capacity": rates.Capacity,
         "balanced": balancing.Balanced,
+        "decomposed-rate": decomposition.DecomposedRate,
+        "density-gap": decomposition.DensityGap,
         "mmd": aggregate.MMD,
+        "dip": independence.DIP,
+        "hsic": independence.HSIC,
+        "mutual-posterior-divergence": mutual.MutualPosteriorDivergence,
+        "contrastive-information": mutual.ContrastiveInformation,
         "adversarial-prior": AdversarialPrior,
         "soft-free-bits": controllers.SoftFreeBits,
         "minimum-rate": controllers.MinimumRate,

@@ -42,6 +42,7 @@ GIVEN = {
     "encoder": "the encoder",
     "decoder": "the decoder",
     "steps_per_epoch": "the outer steps of an epoch",
+    "training_items": "how many items there are to train on",
 }
 
 
