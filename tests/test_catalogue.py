@@ -225,6 +225,7 @@ def test_a_remedy_says_what_it_is(remedy: catalogue.Remedy) -> None:
         assert remedy.place is not None
         assert remedy.cite
         assert remedy.claims
+        assert all((remedy.formula, remedy.when, remedy.watch))
 
 
 def test_a_remedy_that_needs_our_model_says_what_to_do_with_ones_own() -> None:

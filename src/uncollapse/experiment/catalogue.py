@@ -58,7 +58,8 @@ class Remedy(Section):
         watch: What to watch.
         cite: Where it is from.
         claims: What its source claims.
-        cost: Its training time in words, relative to plain training.
+        cost: Its training time in words, relative to plain training, where that of a step does not tell.
+        step: The time of its training step relative to a plain one, measured; see `costs.yaml`.
         still: Beginnings of the names of parameters that two steps leave as they are.
         needs: What its networks ask of the data, such as `vocabulary`.
         patch: What it changes.
@@ -73,11 +74,18 @@ class Remedy(Section):
     watch: str = ""
     cite: list[Reference] = Field(default_factory=list)
     claims: list[Claim] = Field(default_factory=list)
-    cost: str = "not measured"
+    cost: str = ""
     still: list[str] = Field(default_factory=list)
     needs: list[str] = Field(default_factory=list)
     patch: Patch
     own_networks: str | None = None
+    step: float | None = None
+
+    @property
+    def costs(self) -> str:
+        """What it costs, in words."""
+        measured = "" if self.step is None else f"a training step takes {self.step:.1f} times a plain one's time"
+        return "; ".join(filter(None, [measured, self.cost])) or "not measured"
 
 
 class Recipe(Section):
@@ -144,10 +152,13 @@ def remedies(own: Path | None = None) -> dict[str, Remedy]:
         InputError: where the file cannot be read, and where it names a remedy that there is.
     """
     ours: dict[str, Remedy] = {}
+    steps = parse(FOLDER.joinpath("costs.yaml").read_text("utf-8"), "costs.yaml")
     for place in (None, *get_args(Place)):
         file = FOLDER.joinpath("remedies", f"{place or 'none'}.yaml")
         said = parse(file.read_text("utf-8"), file.name) if file.is_file() else {}
-        ours |= {name: Remedy(**_cited(entry), name=name, place=place) for name, entry in said.items()}
+        ours |= {
+            name: Remedy(**_cited(entry), name=name, place=place, step=steps.get(name)) for name, entry in said.items()
+        }
     return ours if own is None else ours | _own(own, ours)
 
 
