@@ -46,7 +46,7 @@ class Itself:
 
 SLOTS: dict[str, Table] = {
     "data": {name: kind(name) for name in KINDS},
-    "models": {"vae": models.vae},
+    "models": {"vae": models.vae, "language-model": models.language_model},
     "encoders": {"lstm": lstm.LSTMEncoder, "recurrent": recurrent.RecurrentEncoder, "mlp": mlp.MLPEncoder},
     "decoders": {"lstm": lstm.LSTMDecoder, "dilated-cnn": dilated.DilatedDecoder, "mlp": mlp.MLPDecoder},
     "wrappers": {
