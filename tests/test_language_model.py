@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,12 @@ def trainer(file: Path, epochs: int, *settings: str, folder: Path | None = None,
     return build.trainer(spec.training, model, data.batches("train"), data.batches("valid"), seed=spec.seed, **kept)
 
 
-@pytest.mark.filterwarnings("error")
+def test_a_spec_makes_it_without_a_warning_of_weights_without_entries(file: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        trainer(file, 1)
+
+
 @pytest.mark.parametrize(
     ("names", "settings"),
     [
@@ -134,6 +140,7 @@ def trainer(file: Path, epochs: int, *settings: str, folder: Path | None = None,
         ("", ("training.optimisers.generation={kind: adam}",)),
         ("dilated-cnn-s+word-dropout", ()),
         ("historyless", ()),
+        ("awd-lstm", ()),
     ],
 )
 def test_it_trains_and_resumes(names: str, settings: tuple[str, ...], file: Path, tmp_path: Path) -> None:
