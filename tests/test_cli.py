@@ -172,6 +172,11 @@ def test_after_a_collapse_fit_advises_what_was_not_used(used: str, advice: str) 
     assert f"--with {used}," not in says
 
 
+def test_what_has_no_latents_is_only_told_to_generate() -> None:
+    says = fitting._next(Path("run"), "no latents: -ELBO is the exact NLL, and no bound", "language-model", "A B")
+    assert says == "\n\nNext:\n  uncollapse generate run -n 5"
+
+
 def test_after_a_mismatch_fit_advises_no_draws_of_the_prior() -> None:
     says = fitting._next(Path("run"), "mismatched: KL(q(z) || p(z)) is at least 6.0 nats", "beta", "A B")
     assert "objective.weights.rate" in says

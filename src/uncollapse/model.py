@@ -44,7 +44,7 @@ class Generation(nn.Module):
         self.decoder, self.prior = decoder, prior
         self.asks = _asks(prior)
 
-    def forward(self, z: Tensor, x: Batch, encoder: nn.Module) -> tuple[Tensor, Distribution]:
+    def forward(self, z: Tensor, x: Batch, encoder: nn.Module) -> tuple[Tensor, Distribution, dict[str, Tensor]]:
         law = self.decoder(z, seen(x))
         if not isinstance(law, Distribution):
             raise InputError(
@@ -52,7 +52,8 @@ class Generation(nn.Module):
                 "`Independent(Bernoulli(logits=logits), 1)`. A decoder that gives a law's parameters becomes one by "
                 "`uncollapse.foreign(..., likelihood=...)`."
             )
-        return law.log_prob(target(x)), self.law(x, encoder)
+        extras = getattr(law, "extras", None)
+        return law.log_prob(target(x)), self.law(x, encoder), extras(seen(x)) if extras else {}
 
     def law(self, x: Batch, encoder: nn.Module) -> Distribution:
         """The prior, batch shape () or (B,), handed what it asks for.
@@ -89,7 +90,8 @@ class VAE(nn.Module):
     Arguments:
         encoder: `x -> Distribution` over z, batch shape (B,); see `Posterior`.
         decoder: `(z, seen) -> Distribution` over x, batch shape (S, B), for z with shape (S, B, ...); `seen` is
-            what it may look at (teacher forcing), and may be ignored.
+            what it may look at (teacher forcing), and may be ignored. Where its law has `extras(seen)`, those are the
+            bound's.
         prior: `() -> Distribution` over z, such as `StandardNormal(d)`. One with an argument `given` is conditional,
             p(z | c): it is handed what the batch says is given, and its law has the batch shape (B,). One with an
             argument `encoder` is handed the encoder, as a prior made of posteriors needs.
@@ -153,9 +155,9 @@ class VAE(nn.Module):
     def _bound(self, x: Batch, q: Distribution | None, samples: int) -> Bound:
         law = _inferred(self.encoder, x) if q is None else q
         z = law.rsample((samples,))  # pyright: ignore[reportArgumentType]
-        log_likelihood, p = self.generation(z, x, self.encoder)
+        log_likelihood, p, extras = self.generation(z, x, self.encoder)
         log_q, log_p = law.log_prob(z), p.log_prob(z)
-        return Bound(x, z, log_likelihood, log_q, log_p, kl_by_group(law, p, log_q, log_p), law, p)
+        return Bound(x, z, log_likelihood, log_q, log_p, kl_by_group(law, p, log_q, log_p), law, p, extras)
 
     def players(self) -> dict[str, nn.Module]:
         own = {"inference": self.encoder, "generation": self.generation}

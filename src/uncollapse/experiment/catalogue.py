@@ -62,6 +62,9 @@ class Remedy(Section):
         step: The time of its training step relative to a plain one, measured; see `costs.yaml`.
         still: Beginnings of the names of parameters that two steps leave as they are.
         needs: What its networks ask of the data, such as `vocabulary`.
+        without: Entries of a recipe that it leaves out, also where an override sets them, so that one command compares
+            it with what has them; a remedy that sets one clashes with it.
+        beside: The places whose remedies it combines with; null for all.
         patch: What it changes.
         own_networks: What to do instead on networks that are not ours, where the patch needs our model.
     """
@@ -77,6 +80,8 @@ class Remedy(Section):
     cost: str = ""
     still: list[str] = Field(default_factory=list)
     needs: list[str] = Field(default_factory=list)
+    without: list[str] = Field(default_factory=list)
+    beside: list[Place] | None = None
     patch: Patch
     own_networks: str | None = None
     step: float | None = None

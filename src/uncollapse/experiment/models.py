@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Any, Literal
 
 from torch import nn
 
+from uncollapse.language_model import language_model as without_latents
 from uncollapse.model import VAE
 from uncollapse.nets.lstm import initialise
 from uncollapse.quantities import Count, Maker, Slot
@@ -34,10 +37,37 @@ def vae(
     """
     nets = nn.ModuleList()
     inference = posterior(latent=latent, net=lambda outputs: nets.append(encoder(outputs=outputs))[-1])
-    generation: Any = decoder(latent=latent)
-    for name in sorted(wrappers):
-        generation = wrappers[name](latent=latent, decoder=generation)
+    generation = _wrapped(decoder, wrappers, latent)
     made = VAE(inference, generation, prior(latent=latent, encoder=inference))
     initialise(nets.append(generation), initialisation)
     made.anew = partial(vae, encoder, decoder, latent, posterior, prior, wrappers, initialisation)
+    return made
+
+
+def language_model(
+    decoder: Annotated[Maker, Slot("decoders", "lstm", later=True)],
+    wrappers: dict[str, Annotated[Maker, Slot("wrappers", later=True)]],
+    initialisation: Literal["small_uniform", "offset", "torch"] = "small_uniform",
+) -> VAE:
+    """A decoder without z: its likelihood is exact, and what a VAE with the same decoder has to beat.
+
+    Arguments:
+        decoder: The network.
+        wrappers, initialisation: As for `vae`.
+    """
+    with warnings.catch_warnings():
+        # That is what a layer from no units is.
+        warnings.filterwarnings("ignore", "Initializing zero-element tensors is a no-op")
+        generation = _wrapped(decoder, wrappers, latent=0)
+        initialise(generation, initialisation)
+    made = without_latents(generation)
+    made.anew = partial(language_model, decoder, wrappers, initialisation)
+    return made
+
+
+def _wrapped(decoder: Maker, wrappers: Mapping[str, Maker], latent: int) -> nn.Module:
+    """A decoder with its wrappers around it."""
+    made: Any = decoder(latent=latent)
+    for name in sorted(wrappers):
+        made = wrappers[name](latent=latent, decoder=made)
     return made

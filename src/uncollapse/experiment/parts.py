@@ -21,12 +21,13 @@ from uncollapse.data.kinds import KINDS, kind
 from uncollapse.errors import InputError
 from uncollapse.experiment import models
 from uncollapse.experiment.sections import GIVEN, Described, mark, parameters, section
-from uncollapse.nets import dilated, lstm, mlp, recurrent
+from uncollapse.nets import awd, dilated, lstm, mlp, recurrent
 from uncollapse.nets.critics import LatentCritic
 from uncollapse.nets.vamp import VampPrior
 from uncollapse.posteriors import choices, committed, normalised, sphere
 from uncollapse.quantities import Said, Slot
 from uncollapse.terms import aggregate, balancing, controllers, decomposition, independence, mutual, rates
+from uncollapse.terms.activations import ActivationRegularisation
 from uncollapse.terms.adversarial import AdversarialPrior
 from uncollapse.training import events, procedures
 from uncollapse.training.optimisers import OPTIMISERS
@@ -46,9 +47,14 @@ class Itself:
 
 SLOTS: dict[str, Table] = {
     "data": {name: kind(name) for name in KINDS},
-    "models": {"vae": models.vae},
+    "models": {"vae": models.vae, "language-model": models.language_model},
     "encoders": {"lstm": lstm.LSTMEncoder, "recurrent": recurrent.RecurrentEncoder, "mlp": mlp.MLPEncoder},
-    "decoders": {"lstm": lstm.LSTMDecoder, "dilated-cnn": dilated.DilatedDecoder, "mlp": mlp.MLPDecoder},
+    "decoders": {
+        "lstm": lstm.LSTMDecoder,
+        "awd-lstm": awd.AWDLSTMDecoder,
+        "dilated-cnn": dilated.DilatedDecoder,
+        "mlp": mlp.MLPDecoder,
+    },
     "wrappers": {
         "token-dropout": weaken.TokenDropout,
         "contiguous-dropout": weaken.ContiguousDropout,
@@ -97,6 +103,7 @@ SLOTS: dict[str, Table] = {
         "minimum-rate-dual": controllers.MinimumRateDual,
         "geco": controllers.GECO,
         "controlled-rate": controllers.ControlledRate,
+        "activation-regularisation": ActivationRegularisation,
     },
     "critics": {"latent": LatentCritic},
     "schedules": {
