@@ -3,7 +3,7 @@
     python benchmarks/claims.py run FOLDER --data SNLI_FOLDER [--only free-bits mae] [--seeds 1]
     python benchmarks/claims.py report FOLDER --keep docs/results/claims.json
 
-3,000 sentences, the networks of the recipe `snli-small`, 25 epochs at most; one thread a run. A claim is of the same
+3,000 sentences, the networks of the recipe `snli-small`, 25 epochs at most; two runs at a time, one thread each. A claim is of the same
 model trained plainly, and its source's margin is for other data: what is asked here is the direction. It holds where
 the paired difference has it beyond two standard errors over items, and for "same" where it is within two of the margin.
 """
@@ -35,7 +35,7 @@ def run(folder: Path, data: Path, names: list[str], seeds: int) -> None:
     files = [f"--{split}={data / f'snli_18k.{split}.txt.gz'}" for split in ("train", "valid", "test")]
     fit = ["text", "--recipe", "snli-small", *files, *(word for one in SETTINGS for word in ("--set", one))]
     for seed in range(seeds):
-        compare.run(fit, list(dict.fromkeys(["plain", *names])), [seed], folder, jobs=1, samples=SAMPLES)
+        compare.run(fit, list(dict.fromkeys(["plain", *names])), [seed], folder, jobs=2, samples=SAMPLES)
 
 
 def outcome(claim: Claim, difference: tuple[float, float] | None) -> str:

@@ -2,7 +2,8 @@
 
     python benchmarks/remedy_cost.py [--only free-bits mae] [--rounds 5] > src/uncollapse/experiment/costs.yaml
 
-One thread. The model of the recipe `snli-small` on random tokens, 40 batches of 32 items of 10. A remedy's steps take
+One thread. The model of the recipe `snli-small` on random tokens, 40 batches of 32 items of 10; that of `vectors` on as
+many random vectors of 50 dimensions for what is not of text. A remedy's steps take
 turns with plain ones, and what counts is processor time: the median over rounds of the ratio of so many steps, the
 first ones of a run. Remedies that act later, or on epochs rather than steps, cost what their entry says.
 """
@@ -24,7 +25,7 @@ from uncollapse.experiment.compose import compose
 from uncollapse.experiment.spec import validated
 from uncollapse.training.trainer import Trainer
 
-BATCH, BATCHES, WORDS, LENGTH, STEPS = 32, 40, 4_000, 10, 4
+BATCH, BATCHES, WORDS, LENGTH, WIDTH, STEPS = 32, 40, 4_000, 10, 50, 4
 
 
 def tokens(items: int) -> Text:
@@ -33,11 +34,12 @@ def tokens(items: int) -> Text:
     return Text(found)
 
 
-def trainer(remedy: str) -> Trainer:
+def trainer(recipe: str, remedy: str) -> Trainer:
     torch.manual_seed(0)
-    spec = validated(compose("snli-small", [remedy], ["data.train=random"]))
-    model = build.model(spec, {"vocabulary": WORDS})
-    train, valid = (source(tokens(BATCH * batches), BATCH) for batches in (BATCHES, 2))
+    spec = validated(compose(recipe, [remedy], ["data.train=random"]))
+    model = build.model(spec, {"vocabulary": WORDS, "shape": (WIDTH,)})
+    make = tokens if recipe == "snli-small" else lambda items: torch.randn(items, WIDTH)
+    train, valid = (source(make(BATCH * batches), BATCH) for batches in (BATCHES, 2))
     return build.trainer(spec.training, model, train, valid, seed=0)
 
 
@@ -51,7 +53,8 @@ def seconds(run: Any) -> float:
 
 def ratio(remedy: str, rounds: int) -> float:
     """The time of its steps over that of plain ones; the first round warms up."""
-    one, plain = trainer(remedy), trainer("plain")
+    recipe = "vectors" if "shape" in remedies()[remedy].needs else "snli-small"
+    one, plain = trainer(recipe, remedy), trainer(recipe, "plain")
     return median([seconds(one) / seconds(plain) for _ in range(rounds + 1)][1:])
 
 
