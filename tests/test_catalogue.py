@@ -86,6 +86,7 @@ def test_a_value_set_differently_names_both_remedies_and_the_path(one: dict[str,
         ("historyless+historyless-rolled", "model.wrappers.historyless.sees"),
         ("max-pooling+mean-pooling", "model.encoder.pooling"),
         ("dilated-cnn-m+dilated-cnn-s", "model.decoder.size"),
+        ("bag-of-words+bag-presence", "model.heads.bag.form"),
     ],
 )
 def test_remedies_that_cannot_both_be_clash(names: str, path: str) -> None:
@@ -135,6 +136,7 @@ RIVALS = [
     {"historyless", "historyless-rolled"},
     {"dilated-cnn-l", "dilated-cnn-m", "dilated-cnn-s", "dilated-cnn-vl"},
     {"max-pooling", "mean-pooling"},
+    {"bag-of-words", "bag-presence"},
     {"batch-normalised", "delta", "diverse", "full-gaussian", "iterative", *OWN_PRIOR},
     {name for name, remedy in remedies().items() if remedy.place == "inference"},
     {"autoregressive-prior", "flow-prior", "mixture-prior", "vampprior", *OWN_PRIOR},

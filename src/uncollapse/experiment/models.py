@@ -19,6 +19,7 @@ def vae(
     posterior: Annotated[Maker, Slot("posteriors", "gaussian", later=True)],
     prior: Annotated[Maker, Slot("priors", "standard-normal", later=True)],
     wrappers: dict[str, Annotated[Maker, Slot("wrappers", later=True)]],
+    heads: dict[str, Annotated[Maker, Slot("heads", later=True)]],
     initialisation: Literal["small_uniform", "offset", "torch"] = "small_uniform",
 ) -> VAE:
     """A VAE of an encoder, a decoder and a prior.
@@ -29,6 +30,7 @@ def vae(
         posterior: The family of q(z | x), made around the encoder.
         prior: The law p(z).
         wrappers: What stands around the decoder, by name, the first name innermost.
+        heads: What is told of an item from z beside the decoder, by name; see `VAE`.
         initialisation: Of the networks, see `nets.lstm.initialise`; what a posterior or a prior has beside them starts
             as these say.
     """
@@ -37,7 +39,10 @@ def vae(
     generation: Any = decoder(latent=latent)
     for name in sorted(wrappers):
         generation = wrappers[name](latent=latent, decoder=generation)
-    made = VAE(inference, generation, prior(latent=latent, encoder=inference))
+    law = prior(latent=latent, encoder=inference)
     initialise(nets.append(generation), initialisation)
-    made.anew = partial(vae, encoder, decoder, latent, posterior, prior, wrappers, initialisation)
+    made = VAE(inference, generation, law, heads={name: heads[name](latent=latent) for name in sorted(heads)})
+    # Last, so that the other networks start as they do without heads.
+    initialise(made.generation.heads, initialisation)
+    made.anew = partial(vae, encoder, decoder, latent, posterior, prior, wrappers, heads, initialisation)
     return made

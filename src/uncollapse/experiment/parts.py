@@ -23,11 +23,13 @@ from uncollapse.experiment import models
 from uncollapse.experiment.sections import GIVEN, Described, mark, parameters, section
 from uncollapse.nets import dilated, lstm, mlp, recurrent
 from uncollapse.nets.critics import LatentCritic
+from uncollapse.nets.heads import BagOfWords
 from uncollapse.nets.vamp import VampPrior
 from uncollapse.posteriors import choices, committed, normalised, sphere
 from uncollapse.quantities import Said, Slot
 from uncollapse.terms import aggregate, balancing, controllers, rates
 from uncollapse.terms.adversarial import AdversarialPrior
+from uncollapse.terms.auxiliary import Auxiliary
 from uncollapse.training import events, procedures
 from uncollapse.training.optimisers import OPTIMISERS
 
@@ -54,6 +56,7 @@ SLOTS: dict[str, Table] = {
         "contiguous-dropout": weaken.ContiguousDropout,
         "historyless": weaken.Historyless,
     },
+    "heads": {"bag-of-words": BagOfWords},
     "posteriors": {
         "gaussian": posteriors.diagonal,
         "full-gaussian": posteriors.full,
@@ -86,6 +89,7 @@ SLOTS: dict[str, Table] = {
         "balanced": balancing.Balanced,
         "mmd": aggregate.MMD,
         "adversarial-prior": AdversarialPrior,
+        "auxiliary": Auxiliary,
         "soft-free-bits": controllers.SoftFreeBits,
         "minimum-rate": controllers.MinimumRate,
         "minimum-rate-dual": controllers.MinimumRateDual,
