@@ -18,6 +18,7 @@ from uncollapse.training.trainer import Trainer
 
 REMEDIES = (
     *(name for name, remedy in remedies().items() if "vocabulary" in remedy.needs),
+    "bag-features+bag-presence+max-pooling",
     "bag-of-words+contiguous-dropout+dilated-cnn-m+historyless+max-pooling+skip+word-dropout",
 )
 
