@@ -30,18 +30,21 @@ def vae(
         posterior: The family of q(z | x), made around the encoder.
         prior: The law p(z).
         wrappers: What stands around the decoder, by name, the first name innermost.
-        heads: What is told of an item from z beside the decoder, by name; see `VAE`.
+        heads: What is told of an item from z beside the decoder, by name; see `VAE`. One that asks for the decoder is
+            handed the network within the wrappers.
         initialisation: Of the networks, see `nets.lstm.initialise`; what a posterior or a prior has beside them starts
             as these say.
     """
     nets = nn.ModuleList()
     inference = posterior(latent=latent, net=lambda outputs: nets.append(encoder(outputs=outputs))[-1])
-    generation: Any = decoder(latent=latent)
+    network: Any = decoder(latent=latent)
+    generation = network
     for name in sorted(wrappers):
         generation = wrappers[name](latent=latent, decoder=generation)
     law = prior(latent=latent, encoder=inference)
     initialise(nets.append(generation), initialisation)
-    made = VAE(inference, generation, law, heads={name: heads[name](latent=latent) for name in sorted(heads)})
+    beside = {name: heads[name](latent=latent, decoder=network) for name in sorted(heads)}
+    made = VAE(inference, generation, law, heads=beside)
     # Last, so that the other networks start as they do without heads.
     initialise(made.generation.heads, initialisation)
     made.anew = partial(vae, encoder, decoder, latent, posterior, prior, wrappers, heads, initialisation)

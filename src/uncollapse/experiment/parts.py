@@ -21,7 +21,7 @@ from uncollapse.data.kinds import KINDS, kind
 from uncollapse.errors import InputError
 from uncollapse.experiment import models
 from uncollapse.experiment.sections import GIVEN, Described, mark, parameters, section
-from uncollapse.nets import dilated, lstm, mlp, recurrent
+from uncollapse.nets import dilated, hybrid, lstm, mlp, recurrent
 from uncollapse.nets.critics import LatentCritic
 from uncollapse.nets.heads import BagOfWords
 from uncollapse.nets.vamp import VampPrior
@@ -49,14 +49,24 @@ class Itself:
 SLOTS: dict[str, Table] = {
     "data": {name: kind(name) for name in KINDS},
     "models": {"vae": models.vae},
-    "encoders": {"lstm": lstm.LSTMEncoder, "recurrent": recurrent.RecurrentEncoder, "mlp": mlp.MLPEncoder},
-    "decoders": {"lstm": lstm.LSTMDecoder, "dilated-cnn": dilated.DilatedDecoder, "mlp": mlp.MLPDecoder},
+    "encoders": {
+        "lstm": lstm.LSTMEncoder,
+        "recurrent": recurrent.RecurrentEncoder,
+        "hybrid": hybrid.HybridEncoder,
+        "mlp": mlp.MLPEncoder,
+    },
+    "decoders": {
+        "lstm": lstm.LSTMDecoder,
+        "dilated-cnn": dilated.DilatedDecoder,
+        "hybrid": hybrid.HybridDecoder,
+        "mlp": mlp.MLPDecoder,
+    },
     "wrappers": {
         "token-dropout": weaken.TokenDropout,
         "contiguous-dropout": weaken.ContiguousDropout,
         "historyless": weaken.Historyless,
     },
-    "heads": {"bag-of-words": BagOfWords},
+    "heads": {"bag-of-words": BagOfWords, "reconstruction": hybrid.Reconstruction},
     "posteriors": {
         "gaussian": posteriors.diagonal,
         "full-gaussian": posteriors.full,
