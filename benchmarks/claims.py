@@ -3,10 +3,10 @@
     python benchmarks/claims.py run FOLDER --data SNLI_FOLDER [--only free-bits mae] [--seeds 1]
     python benchmarks/claims.py report FOLDER --keep docs/results/claims.json
 
-3,000 sentences, the networks of the recipe `snli-small`, 40 epochs at most; two runs at a time, one thread each. A claim
-is of the same model trained plainly, and its source's margin is for other data: what is asked here is the direction. It
-holds where the paired difference has it beyond two standard errors over items, and for "same" where it is within two of
-the margin.
+3,000 sentences, the networks of the recipe `snli-small`, 40 epochs at most; two runs at a time, one thread each. A
+claim is of the same model trained plainly, and its source's margin is for other data: what is asked here is the
+direction. It holds where the paired difference has it beyond two standard errors over items, and for "same" where it is
+within two of the margin.
 """
 
 from __future__ import annotations

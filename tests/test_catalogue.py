@@ -86,6 +86,7 @@ def test_a_value_set_differently_names_both_remedies_and_the_path(one: dict[str,
         ("historyless+historyless-rolled", "model.wrappers.historyless.sees"),
         ("max-pooling+mean-pooling", "model.encoder.pooling"),
         ("dilated-cnn-m+dilated-cnn-s", "model.decoder.size"),
+        ("bag-of-words+bag-presence", "model.heads.bag.form"),
     ],
 )
 def test_remedies_that_cannot_both_be_clash(names: str, path: str) -> None:
@@ -137,9 +138,12 @@ RIVALS = [
     {"dip-vae-1", "dip-vae-2"},
     {"aggressive", "aggressive-budget", "aggressive-start"},
     {"historyless", "historyless-rolled"},
-    {"awd-lstm", "dilated-cnn-l", "dilated-cnn-m", "dilated-cnn-s", "dilated-cnn-vl"},
+    {"awd-lstm", "dilated-cnn-l", "dilated-cnn-m", "dilated-cnn-s", "dilated-cnn-vl", "hybrid-cnn"},
     {"awd-lstm", "embedding-dropout"},
-    {"max-pooling", "mean-pooling"},
+    {"hybrid-cnn", "max-pooling", "mean-pooling"},
+    {"bag-features", "hybrid-cnn"},
+    {"hybrid-cnn", "offset-initialisation"},
+    {"bag-of-words", "bag-presence"},
     {"batch-normalised", "delta", "diverse", "full-gaussian", "iterative", *OWN_PRIOR},
     {name for name, remedy in remedies().items() if remedy.place == "inference"},
     {"autoregressive-prior", "flow-prior", "mixture-prior", "vampprior", *OWN_PRIOR},
@@ -165,7 +169,7 @@ def test_all_other_pairs_combine() -> None:
     baseline = {
         tuple(sorted((name, "language-model")))
         for name, remedy in remedies().items()
-        if name == "skip" or remedy.place not in ("decoder", None)
+        if name in ("hybrid-cnn", "skip") or remedy.place not in ("decoder", None)
     }
     assert found == (rivals - alike) | baseline
 

@@ -17,12 +17,9 @@ from uncollapse.training.checkpoints import Checkpoints
 from uncollapse.training.trainer import Trainer
 
 REMEDIES = (
-    *(
-        name
-        for name, remedy in remedies().items()
-        if remedy.place in ("decoder", "encoder") and "vocabulary" in remedy.needs
-    ),
-    "contiguous-dropout+dilated-cnn-m+historyless+max-pooling+skip+word-dropout",
+    *(name for name, remedy in remedies().items() if "vocabulary" in remedy.needs),
+    "bag-features+bag-presence+max-pooling",
+    "bag-of-words+contiguous-dropout+dilated-cnn-m+historyless+max-pooling+skip+word-dropout",
 )
 
 

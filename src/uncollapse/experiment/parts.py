@@ -21,14 +21,16 @@ from uncollapse.data.kinds import KINDS, kind
 from uncollapse.errors import InputError
 from uncollapse.experiment import models
 from uncollapse.experiment.sections import GIVEN, Described, mark, parameters, section
-from uncollapse.nets import awd, dilated, lstm, mlp, recurrent
+from uncollapse.nets import awd, dilated, hybrid, lstm, mlp, recurrent
 from uncollapse.nets.critics import LatentCritic
+from uncollapse.nets.heads import BagOfWords
 from uncollapse.nets.vamp import VampPrior
 from uncollapse.posteriors import choices, committed, normalised, sphere
 from uncollapse.quantities import Said, Slot
 from uncollapse.terms import aggregate, balancing, controllers, decomposition, independence, mutual, rates
 from uncollapse.terms.activations import ActivationRegularisation
 from uncollapse.terms.adversarial import AdversarialPrior
+from uncollapse.terms.auxiliary import Auxiliary
 from uncollapse.training import events, procedures
 from uncollapse.training.optimisers import OPTIMISERS
 
@@ -48,11 +50,17 @@ class Itself:
 SLOTS: dict[str, Table] = {
     "data": {name: kind(name) for name in KINDS},
     "models": {"vae": models.vae, "language-model": models.language_model},
-    "encoders": {"lstm": lstm.LSTMEncoder, "recurrent": recurrent.RecurrentEncoder, "mlp": mlp.MLPEncoder},
+    "encoders": {
+        "lstm": lstm.LSTMEncoder,
+        "recurrent": recurrent.RecurrentEncoder,
+        "hybrid": hybrid.HybridEncoder,
+        "mlp": mlp.MLPEncoder,
+    },
     "decoders": {
         "lstm": lstm.LSTMDecoder,
         "awd-lstm": awd.AWDLSTMDecoder,
         "dilated-cnn": dilated.DilatedDecoder,
+        "hybrid": hybrid.HybridDecoder,
         "mlp": mlp.MLPDecoder,
     },
     "wrappers": {
@@ -60,6 +68,7 @@ SLOTS: dict[str, Table] = {
         "contiguous-dropout": weaken.ContiguousDropout,
         "historyless": weaken.Historyless,
     },
+    "heads": {"bag-of-words": BagOfWords, "reconstruction": hybrid.Reconstruction},
     "posteriors": {
         "gaussian": posteriors.diagonal,
         "full-gaussian": posteriors.full,
@@ -98,6 +107,7 @@ SLOTS: dict[str, Table] = {
         "mutual-posterior-divergence": mutual.MutualPosteriorDivergence,
         "contrastive-information": mutual.ContrastiveInformation,
         "adversarial-prior": AdversarialPrior,
+        "auxiliary": Auxiliary,
         "soft-free-bits": controllers.SoftFreeBits,
         "minimum-rate": controllers.MinimumRate,
         "minimum-rate-dual": controllers.MinimumRateDual,
