@@ -21,7 +21,7 @@ from uncollapse.data.kinds import KINDS, kind
 from uncollapse.errors import InputError
 from uncollapse.experiment import models
 from uncollapse.experiment.sections import GIVEN, Described, mark, parameters, section
-from uncollapse.nets import dilated, lstm, mlp, recurrent
+from uncollapse.nets import dilated, lstm, mlp, recurrent, transformer
 from uncollapse.nets.critics import LatentCritic
 from uncollapse.nets.vamp import VampPrior
 from uncollapse.posteriors import choices, committed, normalised, sphere
@@ -47,8 +47,18 @@ class Itself:
 SLOTS: dict[str, Table] = {
     "data": {name: kind(name) for name in KINDS},
     "models": {"vae": models.vae},
-    "encoders": {"lstm": lstm.LSTMEncoder, "recurrent": recurrent.RecurrentEncoder, "mlp": mlp.MLPEncoder},
-    "decoders": {"lstm": lstm.LSTMDecoder, "dilated-cnn": dilated.DilatedDecoder, "mlp": mlp.MLPDecoder},
+    "encoders": {
+        "lstm": lstm.LSTMEncoder,
+        "recurrent": recurrent.RecurrentEncoder,
+        "transformer": transformer.TransformerEncoder,
+        "mlp": mlp.MLPEncoder,
+    },
+    "decoders": {
+        "lstm": lstm.LSTMDecoder,
+        "dilated-cnn": dilated.DilatedDecoder,
+        "transformer": transformer.TransformerDecoder,
+        "mlp": mlp.MLPDecoder,
+    },
     "wrappers": {
         "token-dropout": weaken.TokenDropout,
         "contiguous-dropout": weaken.ContiguousDropout,

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from uncollapse.data.text import Text
 from uncollapse.distributions.tokens import PAD
+from uncollapse.nets.pooling import pooled
 from uncollapse.quantities import Count
 
 CELLS = {"lstm": nn.LSTM, "gru": nn.GRU}
@@ -59,17 +60,7 @@ class RecurrentEncoder(nn.Module):
         ways = [x.tokens, _reversed(x.tokens, real.sum(1))][: len(self.readers)]
         # Padding is on the right of either, and no reader looks ahead: it cannot reach the states of tokens.
         read = [reader(self.embedding(way))[0] for reader, way in zip(self.readers, ways, strict=True)]
-        pooled = [self._pooled(states, real) for states in read]
-        return self.output(torch.cat(pooled, -1))
-
-    def _pooled(self, states: Tensor, real: Tensor) -> Tensor:
-        """One state a text, (B, H), of the states (B, T, H) of its tokens."""
-        lengths, mask = real.sum(1, keepdim=True), real.unsqueeze(2)
-        if self.pooling == "max":
-            return states.masked_fill(~mask, -torch.inf).amax(1)
-        if self.pooling == "mean":
-            return states.masked_fill(~mask, 0).sum(1) / lengths
-        return states.take_along_dim((lengths - 1).unsqueeze(2), 1).squeeze(1)
+        return self.output(torch.cat([pooled(states, real, self.pooling) for states in read], -1))
 
 
 def _reversed(tokens: Tensor, lengths: Tensor) -> Tensor:
