@@ -14,6 +14,7 @@ from uncollapse.data.text import END, PAD, START, Text
 from uncollapse.decoding import Replay, beam, greedy, sample, search
 from uncollapse.errors import InputError
 from uncollapse.nets.transformer import Block, TransformerDecoder, TransformerEncoder, _turned
+from uncollapse.refinement import twice_differentiable
 from uncollapse.weaken import ContiguousDropout, Historyless, TokenDropout
 
 ENTERS = ["memory+addition", "memory", "addition", "prefix"]
@@ -21,8 +22,8 @@ POOLS = ["first", "max", "mean"]
 LONGEST = 8
 
 
-def encoder(pooling: Any = "first", **options: float) -> TransformerEncoder:
-    return TransformerEncoder(V, 5, 8, 4, heads=2, pooling=pooling, **options)  # pyright: ignore[reportArgumentType]
+def encoder(pooling: Any = "first", dropout: float = 0.1) -> TransformerEncoder:
+    return TransformerEncoder(V, 5, 8, 4, heads=2, pooling=pooling, dropout=dropout)
 
 
 def decoder(enters: Any = "memory+addition", skip: bool = False) -> TransformerDecoder:
@@ -163,6 +164,15 @@ def test_every_parameter_gets_a_gradient(enters: str, skip: bool) -> None:
         assert parameter.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize("enters", ENTERS)
+def test_scores_have_second_derivatives_in_z(enters: str, float64: None) -> None:
+    model, x = decoder(enters), text(2, 5)
+    z = torch.randn(1, 2, D, requires_grad=True)
+
+    with twice_differentiable():
+        assert torch.autograd.gradgradcheck(lambda z: model(z, x.seen).log_prob(x.target), z)
+
+
 @pytest.mark.parametrize("skip", [False, True])
 @pytest.mark.parametrize("enters", ENTERS)
 def test_steps_give_the_logits_of_the_whole(enters: str, skip: bool) -> None:
@@ -242,12 +252,15 @@ def test_tokens_that_are_all_alike_tell_their_places_but_by_addition_alone(enter
 @pytest.mark.parametrize("enters", ENTERS)
 def test_half_precision_is_used_where_it_is_asked_and_scores_are_single(enters: str) -> None:
     model, x, z = decoder(enters), text(), torch.randn(1, 4, D)
-    exact = model(z, x.seen).log_prob(x.target)
+    exact, decoded = model(z, x.seen).log_prob(x.target), greedy(model, z[0], LONGEST)
 
     with torch.autocast("cpu", torch.bfloat16):
-        found = model(z, x.seen).log_prob(x.target)
-        greedy(model, z[0], LONGEST)
+        mixed = model(z, x.seen).log_prob(x.target)
+        steps = greedy(model, z[0], LONGEST)
+    half = model.bfloat16()(z.bfloat16(), x.seen).log_prob(x.target)
 
-    assert found.dtype == torch.float32
-    assert not torch.equal(found, exact)
-    torch.testing.assert_close(found, exact, rtol=0.1, atol=0.5)
+    assert any(a == b for a, b in zip(decoded, steps, strict=True))
+    for found in (mixed, half):
+        assert found.dtype == torch.float32
+        assert not torch.equal(found, exact)
+        torch.testing.assert_close(found, exact, rtol=0.1, atol=0.5)

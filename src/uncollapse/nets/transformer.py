@@ -244,7 +244,7 @@ class Block(nn.Module):
         queries, keys, values = self.ask(states).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         queries, keys = _turned(queries, before), _turned(keys, before)
         here = torch.stack([keys, values], 1)
-        kept = here if kept is None else torch.cat([kept.to(here.dtype), here], 3)
+        kept = here if kept is None else torch.cat([kept, here], 3)
         # No dropout of what is looked at: a fused kernel would draw it by itself, and not by item.
         found = F.scaled_dot_product_attention(queries, *kept.unbind(1), attn_mask=seen)
         return self.merge(found.transpose(1, 2).flatten(2)), kept
