@@ -28,7 +28,7 @@ def encoder(pooling: Any = "first", dropout: float = 0.1) -> TransformerEncoder:
 
 def decoder(enters: Any = "memory+addition", skip: bool = False) -> TransformerDecoder:
     """A decoder with large weights, so that its sequences differ and mostly end."""
-    rates = {"dropout_in": 0.0, "dropout": 0.0, "dropout_out": 0.0}
+    rates: dict[str, Any] = {"dropout_in": 0.0, "dropout": 0.0, "dropout_out": 0.0}
     model = TransformerDecoder(V, 5, 8, D, heads=2, enters=enters, skip=skip, **rates).eval()
     for parameter in model.parameters():
         nn.init.uniform_(parameter, -1, 1)
