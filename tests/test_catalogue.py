@@ -133,7 +133,7 @@ RIVALS = [
     {"minimum-rate", "minimum-rate-dual"},
     {"aggressive", "aggressive-budget", "aggressive-start"},
     {"historyless", "historyless-rolled"},
-    {"dilated-cnn-l", "dilated-cnn-m", "dilated-cnn-s", "dilated-cnn-vl"},
+    {"dilated-cnn-l", "dilated-cnn-m", "dilated-cnn-s", "dilated-cnn-vl", "lidvae-text"},
     {"max-pooling", "mean-pooling"},
     {"batch-normalised", "delta", "diverse", "full-gaussian", "iterative", *OWN_PRIOR},
     {name for name, remedy in remedies().items() if remedy.place == "inference"},

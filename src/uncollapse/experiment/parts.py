@@ -21,7 +21,7 @@ from uncollapse.data.kinds import KINDS, kind
 from uncollapse.errors import InputError
 from uncollapse.experiment import models
 from uncollapse.experiment.sections import GIVEN, Described, mark, parameters, section
-from uncollapse.nets import dilated, lstm, mlp, recurrent, transformer
+from uncollapse.nets import dilated, injective, lstm, mlp, recurrent, transformer
 from uncollapse.nets.critics import LatentCritic
 from uncollapse.nets.vamp import VampPrior
 from uncollapse.posteriors import choices, committed, normalised, sphere
@@ -57,6 +57,7 @@ SLOTS: dict[str, Table] = {
         "lstm": lstm.LSTMDecoder,
         "dilated-cnn": dilated.DilatedDecoder,
         "transformer": transformer.TransformerDecoder,
+        "injective-lstm": injective.InjectiveDecoder,
         "mlp": mlp.MLPDecoder,
     },
     "wrappers": {
