@@ -194,8 +194,8 @@ def test_beta_weighs_the_rate(small: Callable[..., Spec]) -> None:
 def test_a_factor_multiplies_one_players_learning_rate(small: Callable[..., Spec]) -> None:
     trainer = trainer_of(small("encoder-learning-rate"))
 
-    assert trainer.players["inference"].learning_rate == 4.0
-    assert trainer.players["generation"].learning_rate == 1.0
+    assert trainer.players["inference"].step_size == 4.0
+    assert trainer.players["generation"].step_size == 1.0
 
 
 def test_weights_of_terms_are_the_specs(small: Callable[..., Spec]) -> None:

@@ -30,24 +30,36 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def trainer(names: str, file: Path, epochs: int, folder: Path | None = None) -> Trainer:
+def trainer(names: str, file: Path, epochs: int, folder: Path | None = None, recipe: str = "text") -> Trainer:
     # Of few units that are rectified, all may be off.
-    sizes = [f"model.{net}.{size}=12" for net in ("encoder", "decoder") for size in ("embedding", "hidden")]
+    width = 12 if recipe == "text" else 16
+    sizes = [f"model.{net}.{size}={width}" for net in ("encoder", "decoder") for size in ("embedding", "hidden")]
     settings = [*sizes, f"data.train={file}", "data.batch_size=5", f"training.max_epochs={epochs}"]
-    spec = validated(compose("text", [names], settings))
+    spec = validated(compose(recipe, [names], settings))
     data: Any = build.data(spec)
     model = build.model(spec, data.facts)
     kept = {"checkpoints": Checkpoints(folder)}
     return build.trainer(spec.training, model, data.batches("train"), data.batches("valid"), seed=spec.seed, **kept)
 
 
-@pytest.mark.parametrize("names", REMEDIES)
-def test_a_remedy_trains_resumes_and_is_evaluated(names: str, file: Path, tmp_path: Path) -> None:
-    whole = trainer(names, file, 2)
+#: Of all places, in training of another network than an LSTM.
+OF_TRANSFORMERS = (
+    "max-pooling+skip+word-dropout+vampprior",
+    "historyless",
+    "offset-initialisation+mean-pooling+anneal",
+    "minimum-rate+mixture-prior",
+)
+
+
+@pytest.mark.parametrize(
+    ("names", "recipe"), [*((names, "text") for names in REMEDIES), *((n, "text-transformer") for n in OF_TRANSFORMERS)]
+)
+def test_a_remedy_trains_resumes_and_is_evaluated(names: str, recipe: str, file: Path, tmp_path: Path) -> None:
+    whole = trainer(names, file, 2, recipe=recipe)
     before = {name: parameter.clone() for name, parameter in whole.model.named_parameters()}
     whole.fit()
-    trainer(names, file, 1, tmp_path).fit()
-    other = trainer(names, file, 2, tmp_path)
+    trainer(names, file, 1, tmp_path, recipe).fit()
+    other = trainer(names, file, 2, tmp_path, recipe)
     other.fit()
 
     found = dict(other.model.named_parameters())

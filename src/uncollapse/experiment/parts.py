@@ -21,7 +21,7 @@ from uncollapse.data.kinds import KINDS, kind
 from uncollapse.errors import InputError
 from uncollapse.experiment import models
 from uncollapse.experiment.sections import GIVEN, Described, mark, parameters, section
-from uncollapse.nets import awd, dilated, hybrid, lstm, mlp, recurrent
+from uncollapse.nets import awd, dilated, hybrid, injective, lstm, mlp, recurrent, transformer
 from uncollapse.nets.critics import LatentCritic
 from uncollapse.nets.heads import BagOfWords
 from uncollapse.nets.vamp import VampPrior
@@ -53,6 +53,7 @@ SLOTS: dict[str, Table] = {
     "encoders": {
         "lstm": lstm.LSTMEncoder,
         "recurrent": recurrent.RecurrentEncoder,
+        "transformer": transformer.TransformerEncoder,
         "hybrid": hybrid.HybridEncoder,
         "mlp": mlp.MLPEncoder,
     },
@@ -60,7 +61,9 @@ SLOTS: dict[str, Table] = {
         "lstm": lstm.LSTMDecoder,
         "awd-lstm": awd.AWDLSTMDecoder,
         "dilated-cnn": dilated.DilatedDecoder,
+        "transformer": transformer.TransformerDecoder,
         "hybrid": hybrid.HybridDecoder,
+        "injective-lstm": injective.InjectiveDecoder,
         "mlp": mlp.MLPDecoder,
     },
     "wrappers": {

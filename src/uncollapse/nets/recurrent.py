@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from uncollapse.data.text import Text
 from uncollapse.data.vocabulary import UNK
 from uncollapse.distributions.tokens import PAD
+from uncollapse.nets.pooling import pooled
 from uncollapse.quantities import Count
 
 CELLS = {"lstm": nn.LSTM, "gru": nn.GRU}
@@ -66,18 +67,8 @@ class RecurrentEncoder(nn.Module):
         ways = [x.tokens, _reversed(x.tokens, real.sum(1))][: len(self.readers)]
         # Padding is on the right of either, and no reader looks ahead: it cannot reach the states of tokens.
         read = [reader(self.embedding(way))[0] for reader, way in zip(self.readers, ways, strict=True)]
-        pooled = [self._pooled(states, real) for states in read]
-        found = self.output(torch.cat(pooled, -1))
+        found = self.output(torch.cat([pooled(states, real, self.pooling) for states in read], -1))
         return found if self.words is None else found + self._bag(x.tokens, self.words)
-
-    def _pooled(self, states: Tensor, real: Tensor) -> Tensor:
-        """One state a text, (B, H), of the states (B, T, H) of its tokens."""
-        lengths, mask = real.sum(1, keepdim=True), real.unsqueeze(2)
-        if self.pooling == "max":
-            return states.masked_fill(~mask, -torch.inf).amax(1)
-        if self.pooling == "mean":
-            return states.masked_fill(~mask, 0).sum(1) / lengths
-        return states.take_along_dim((lengths - 1).unsqueeze(2), 1).squeeze(1)
 
     def _bag(self, tokens: Tensor, words: nn.Embedding) -> Tensor:
         """U n: the rows of the words of each text, added up; every text has the other markers."""
