@@ -139,7 +139,7 @@ def _figures(rows: Rows, samples: int, seed: int, mi_passes: int, mi_items: int)
         mi=mi,
         mi_published=published,
         marginal_kl=_marginal_kl(rows, found),
-        active_units=_NO_MEANS if rows.means is None else units.active_units(rows.means),
+        active_units=_active_units(rows),
         perplexity=likelihood.perplexity(rows),
         effective_samples=likelihood.effective_samples(rows),
         kl_per_group=rows.kl.mean(0),
@@ -158,6 +158,12 @@ def _marginal_kl(rows: Rows, found: information.Densities | None) -> Answer:
 
 
 _NO_MEANS = Unavailable("the posterior's mean is not known")
+
+
+def _active_units(rows: Rows) -> Answer:
+    if rows.law is None:
+        return information.PATH
+    return _NO_MEANS if rows.means is None else units.active_units(rows.means)
 
 
 def _warnings(rows: Rows, mi: Answer, published: Answer) -> Iterable[str]:
