@@ -141,6 +141,13 @@ RIVALS = [
 ]
 
 
+def _of_the_vae(name: str) -> bool:
+    """Whether a remedy sets what the model of `z-forcing` does not have."""
+    model = remedies()[name].patch.get("model", {})
+    kinds = any("kind" in model.get(net, {}) for net in ("encoder", "decoder"))
+    return name != "z-forcing" and (kinds or bool(model.keys() - {"encoder", "decoder"}))
+
+
 def test_all_other_pairs_combine() -> None:
     found = set()
     for pair in itertools.combinations(sorted(name for name in remedies() if reads("demo", name)), 2):
@@ -148,7 +155,8 @@ def test_all_other_pairs_combine() -> None:
             validated(compose("demo", pair))
         except InputError:
             found.add(pair)
-    rivals = {pair for rivals in RIVALS for pair in itertools.combinations(sorted(rivals), 2)}
+    others = [{name, "z-forcing"} for name in remedies() if _of_the_vae(name) and reads("demo", name)]
+    rivals = {pair for rivals in [*RIVALS, *others] for pair in itertools.combinations(sorted(rivals), 2)}
     # They move the rate's weight alike, or charge it alike; of SA-VAE's two ways the one says how the other goes.
     alike = {
         ("aggressive-start", "slow-anneal"),

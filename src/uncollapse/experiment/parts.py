@@ -21,12 +21,12 @@ from uncollapse.data.kinds import KINDS, kind
 from uncollapse.errors import InputError
 from uncollapse.experiment import models
 from uncollapse.experiment.sections import GIVEN, Described, mark, parameters, section
-from uncollapse.nets import dilated, lstm, mlp, recurrent
+from uncollapse.nets import dilated, lstm, mlp, recurrent, stochastic
 from uncollapse.nets.critics import LatentCritic
 from uncollapse.nets.vamp import VampPrior
 from uncollapse.posteriors import choices, committed, normalised, sphere
 from uncollapse.quantities import Said, Slot
-from uncollapse.terms import aggregate, balancing, controllers, rates
+from uncollapse.terms import aggregate, auxiliary, balancing, controllers, rates
 from uncollapse.terms.adversarial import AdversarialPrior
 from uncollapse.training import events, procedures
 from uncollapse.training.optimisers import OPTIMISERS
@@ -46,9 +46,11 @@ class Itself:
 
 SLOTS: dict[str, Table] = {
     "data": {name: kind(name) for name in KINDS},
-    "models": {"vae": models.vae},
+    "models": {"vae": models.vae, "z-forcing": models.z_forcing},
     "encoders": {"lstm": lstm.LSTMEncoder, "recurrent": recurrent.RecurrentEncoder, "mlp": mlp.MLPEncoder},
     "decoders": {"lstm": lstm.LSTMDecoder, "dilated-cnn": dilated.DilatedDecoder, "mlp": mlp.MLPDecoder},
+    "backward-encoders": {"lstm": stochastic.BackwardLSTM},
+    "stochastic-decoders": {"lstm": stochastic.StochasticLSTM},
     "wrappers": {
         "token-dropout": weaken.TokenDropout,
         "contiguous-dropout": weaken.ContiguousDropout,
@@ -86,6 +88,7 @@ SLOTS: dict[str, Table] = {
         "balanced": balancing.Balanced,
         "mmd": aggregate.MMD,
         "adversarial-prior": AdversarialPrior,
+        "auxiliary": auxiliary.Auxiliary,
         "soft-free-bits": controllers.SoftFreeBits,
         "minimum-rate": controllers.MinimumRate,
         "minimum-rate-dual": controllers.MinimumRateDual,
