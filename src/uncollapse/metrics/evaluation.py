@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from uncollapse.bound import Bound
@@ -127,6 +128,7 @@ def evaluate(
     return processes.first(lambda: _figures(rows, samples, seed, mi_passes, mi_items))
 
 
+@torch.no_grad()  # A law may have a network, whose every pass would be kept.
 def _figures(rows: Rows, samples: int, seed: int, mi_passes: int, mi_items: int) -> Evaluation:
     found = None if rows.law is None else information.densities(rows.law, seed, mi_passes, mi_items)
     mi = information.PATH if found is None else information.from_densities(found)
