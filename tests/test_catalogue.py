@@ -135,7 +135,7 @@ RIVALS = [
     {"historyless", "historyless-rolled"},
     {"dilated-cnn-l", "dilated-cnn-m", "dilated-cnn-s", "dilated-cnn-vl"},
     {"max-pooling", "mean-pooling"},
-    {"batch-normalised", "delta", "diverse", "full-gaussian", "iterative", *OWN_PRIOR},
+    {"batch-normalised", "delta", "diverse", "flow-posterior", "full-gaussian", "iterative", *OWN_PRIOR},
     {name for name, remedy in remedies().items() if remedy.place == "inference"},
     {"autoregressive-prior", "flow-prior", "mixture-prior", "vampprior", *OWN_PRIOR},
 ]

@@ -15,10 +15,9 @@ from torch.distributions import (
     Normal,
 )
 
-from uncollapse.distributions.flowed import Flowed
+from uncollapse.distributions.flowed import Flowed, autoregressive
 from uncollapse.distributions.one_hots import OneHots
 from uncollapse.distributions.von_mises_fisher import VonMisesFisher
-from uncollapse.errors import InputError
 from uncollapse.posteriors.choices import groups
 from uncollapse.quantities import Count, Dropout
 
@@ -168,11 +167,7 @@ class Flow(nn.Module):
 
     def __init__(self, latent: int, transforms: Count = 4, hidden: Sequence[Count] = (64, 64)) -> None:
         super().__init__()
-        try:
-            from zuko.flows import MAF
-        except ImportError:
-            raise InputError("the prior `flow` needs zuko: `pip install 'uncollapse[flows]'`.") from None
-        self.flow = MAF(latent, transforms=transforms, hidden_features=tuple(hidden))
+        self.flow = autoregressive("the prior `flow`", latent, transforms, hidden)
 
     def forward(self) -> Distribution:
         return Flowed(self.flow)

@@ -24,7 +24,7 @@ from uncollapse.experiment.sections import GIVEN, Described, mark, parameters, s
 from uncollapse.nets import dilated, lstm, mlp, recurrent, stochastic
 from uncollapse.nets.critics import LatentCritic
 from uncollapse.nets.vamp import VampPrior
-from uncollapse.posteriors import choices, committed, normalised, sphere
+from uncollapse.posteriors import choices, committed, flow, normalised, sphere
 from uncollapse.quantities import Said, Slot
 from uncollapse.terms import aggregate, auxiliary, balancing, controllers, rates
 from uncollapse.terms.adversarial import AdversarialPrior
@@ -65,6 +65,7 @@ SLOTS: dict[str, Table] = {
         "von-mises-fisher": sphere.von_mises_fisher,
         "power-spherical": sphere.power_spherical,
         "choices": choices.choices,
+        "flow": flow.flow,
         "iterative": iterative.posterior,
     },
     "priors": {
