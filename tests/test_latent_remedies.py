@@ -28,6 +28,8 @@ REMEDIES = (
     "batch-normalised",
     "diverse",
     "full-gaussian",
+    "flow-posterior",
+    "flow-posterior+vampprior",
     "von-mises-fisher",
     "von-mises-fisher-learned",
     "power-spherical",
