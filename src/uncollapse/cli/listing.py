@@ -48,12 +48,18 @@ def _told(one: Remedy) -> list[tuple[str, str]]:
     told = [(one.name, one.says), ("place", one.place or "none"), ("formula", one.formula), ("when", one.when)]
     told += [("watch", one.watch), ("cost", one.costs), *(("numbers", number) for number in _numbers(one.patch))]
     told += [("needs", ", ".join(GIVEN[name] for name in one.needs)), ("your own networks", one.own_networks or "")]
-    return [*told, *(("claimed", _claimed(claim)) for claim in one.claims), *(("source", source) for source in sources)]
+    return [
+        *told,
+        *(("claimed", _claimed(claim, one.outcomes)) for claim in one.claims),
+        *(("source", source) for source in sources),
+    ]
 
 
-def _claimed(claim: Claim) -> str:
+def _claimed(claim: Claim, outcomes: Mapping[str, str]) -> str:
     by = "" if claim.margin == 0 else " within" if claim.direction == "same" else " by at least"
-    return f"{claim.metric} {claim.direction}{by}{f' {claim.margin:g}' if claim.margin else ''} ({claim.source})"
+    claimed = f"{claim.metric} {claim.direction}{by}{f' {claim.margin:g}' if claim.margin else ''} ({claim.source})"
+    outcome = outcomes.get(f"{claim.metric} {claim.direction}", "not tested")
+    return f"{claimed}; here: {outcome}"
 
 
 def _numbers(patch: Mapping[str, Any], before: str = "") -> Iterator[str]:

@@ -60,6 +60,7 @@ class Remedy(Section):
         claims: What its source claims.
         cost: Its training time in words, relative to plain training, where that of a step does not tell.
         step: The time of its training step relative to a plain one, measured; see `costs.yaml`.
+        outcomes: What came of its claims here, by figure and direction; see `outcomes.yaml`.
         still: Beginnings of the names of parameters that two steps leave as they are.
         needs: What its networks ask of the data, such as `vocabulary`.
         without: Entries of a recipe that it leaves out, also where an override sets them, so that one command compares
@@ -85,6 +86,7 @@ class Remedy(Section):
     patch: Patch
     own_networks: str | None = None
     step: float | None = None
+    outcomes: dict[str, str] = Field(default_factory=dict)
 
     @property
     def costs(self) -> str:
@@ -157,14 +159,23 @@ def remedies(own: Path | None = None) -> dict[str, Remedy]:
         InputError: where the file cannot be read, and where it names a remedy that there is.
     """
     ours: dict[str, Remedy] = {}
-    steps = parse(FOLDER.joinpath("costs.yaml").read_text("utf-8"), "costs.yaml")
+    steps, outcomes = (_measured(name) for name in ("costs.yaml", "outcomes.yaml"))
     for place in (None, *get_args(Place)):
         file = FOLDER.joinpath("remedies", f"{place or 'none'}.yaml")
         said = parse(file.read_text("utf-8"), file.name) if file.is_file() else {}
         ours |= {
-            name: Remedy(**_cited(entry), name=name, place=place, step=steps.get(name)) for name, entry in said.items()
+            name: _ours(entry, name, place, steps.get(name), outcomes.get(name, {})) for name, entry in said.items()
         }
     return ours if own is None else ours | _own(own, ours)
+
+
+def _ours(entry: Patch, name: str, place: str | None, step: float | None, outcomes: dict[str, str]) -> Remedy:
+    return Remedy(**_cited(entry), name=name, place=place, step=step, outcomes=outcomes)  # pyright: ignore[reportArgumentType]
+
+
+def _measured(name: str) -> dict[str, Any]:
+    """What a benchmark has measured of our remedies, by their names."""
+    return parse(FOLDER.joinpath(name).read_text("utf-8"), name)
 
 
 @cache
