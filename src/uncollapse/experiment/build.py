@@ -113,7 +113,8 @@ def trainer(
     """
     _check_items(training, valid)
     facts = _facts(training, model, train)
-    terms = {name: make(term, facts) for name, term in training.objective.terms.items()}
+    with seeded(seed, "terms"):  # Some bring networks.
+        terms = {name: make(term, facts) for name, term in training.objective.terms.items()}
     return Trainer(
         model,
         train,
