@@ -12,21 +12,37 @@ if TYPE_CHECKING:
     from uncollapse.experiment.catalogue import Recipe, Remedy
 
 
-def remedies(name: str | None = None, /, *, json: bool = False) -> None:
+def remedies(name: str | None = None, /, *, refused: bool = False, json: bool = False) -> None:
     """List the remedies against collapse, or show all of one.
 
     Arguments:
         name: Of a remedy.
+        refused: List those that cannot be combined, and why, as in docs/combining.md.
         json: Print as JSON.
     """
     from uncollapse.experiment import catalogue
 
     there = catalogue.remedies()
-    if name is not None or json:
+    if name is not None and name not in there:
+        raise unknown("remedy", name, there)
+    if refused:
+        _refused(name, json)
+    elif name is not None or json:
         _print("remedy", there, name, json)
     else:
         body = [[one.name, one.place or "none", one.says] for one in there.values()]
         show.table([["name", "place", "what it does"], *body])
+
+
+def _refused(name: str | None, json: bool) -> None:
+    """Those that cannot be combined, of one remedy or of all."""
+    from uncollapse.experiment import catalogue
+
+    found = [one for one in catalogue.refusals() if name is None or name in (*one.these, *one.those)]
+    if json:
+        show.document([one.model_dump() for one in found])
+    else:
+        show.say(*(map(str, found) if found else ["Nothing is refused beside it but what sets the same values."]))
 
 
 def recipes(name: str | None = None, /, *, json: bool = False) -> None:
