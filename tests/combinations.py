@@ -19,7 +19,7 @@ import numpy as np
 from uncollapse.data.kinds import KINDS
 from uncollapse.errors import InputError
 from uncollapse.experiment import build
-from uncollapse.experiment.catalogue import remedies
+from uncollapse.experiment.catalogue import recipes, remedies
 from uncollapse.experiment.compose import compose
 from uncollapse.experiment.spec import Spec, validated
 from uncollapse.metrics.evaluation import evaluate
@@ -43,7 +43,8 @@ LINES = [f"{a} {b} {c}" for a in "abc" for b in "xy" for c in "pq"]
 
 def reads(recipe: str, names: Sequence[str]) -> bool:
     """Whether a recipe's data has what the networks of all of some remedies ask for."""
-    return {fact for name in names for fact in remedies()[name].needs} <= set(KINDS[recipe].facts)
+    kind = recipes()[recipe].spec["data"]["kind"]
+    return {fact for name in names for fact in remedies()[name].needs} <= set(KINDS[kind].facts)
 
 
 def combinations(count: int, of: int, seed: int) -> list[Names]:
@@ -82,9 +83,9 @@ def spec_of(recipe: str, names: Sequence[str], folder: Path) -> Spec:
 @cache
 def _files(recipe: str, folder: Path) -> dict[str, Path]:
     parts = {"train": slice(0, 10), "valid": slice(8, 12), "test": slice(8, 12)}
-    table, found = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32), {}
+    table, found = np.random.default_rng(0).normal(size=(12, 8)).astype(np.float32), {}
     for split, part in parts.items():
-        if recipe == "text":
+        if recipes()[recipe].spec["data"]["kind"] == "text":
             found[split] = folder / f"{split}.txt"
             found[split].write_text("\n".join(LINES[part]), encoding="utf-8")
         else:

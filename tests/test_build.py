@@ -117,6 +117,18 @@ def test_building_a_model_leaves_the_global_generator_alone(small: Callable[...,
     assert torch.equal(before, torch.get_rng_state())
 
 
+def test_the_networks_of_terms_are_a_function_of_spec_and_seed(small: Callable[..., Spec]) -> None:
+    def parameters(said: Spec) -> torch.Tensor:
+        return torch.cat([p.flatten() for p in trainer_of(said).objective.parameters()])
+
+    torch.manual_seed(1)
+    first = parameters(small("aae"))
+    torch.manual_seed(2)
+
+    assert torch.equal(first, parameters(small("aae")))
+    assert not torch.equal(first, parameters(small("aae", overrides=("seed=1",))))
+
+
 @pytest.mark.parametrize(("kind", "low", "high"), [("small_uniform", -0.1, 0.1), ("offset", 0, 0.2), ("torch", -5, 5)])
 def test_the_initialisation_is_the_specs(small: Callable[..., Spec], kind: str, low: float, high: float) -> None:
     model = build.model(small(overrides=(f"model.initialisation={kind}",)), FACTS)
@@ -182,8 +194,8 @@ def test_beta_weighs_the_rate(small: Callable[..., Spec]) -> None:
 def test_a_factor_multiplies_one_players_learning_rate(small: Callable[..., Spec]) -> None:
     trainer = trainer_of(small("encoder-learning-rate"))
 
-    assert trainer.players["inference"].learning_rate == 4.0
-    assert trainer.players["generation"].learning_rate == 1.0
+    assert trainer.players["inference"].step_size == 4.0
+    assert trainer.players["generation"].step_size == 1.0
 
 
 def test_weights_of_terms_are_the_specs(small: Callable[..., Spec]) -> None:

@@ -86,6 +86,7 @@ def test_a_value_set_differently_names_both_remedies_and_the_path(one: dict[str,
         ("historyless+historyless-rolled", "model.wrappers.historyless.sees"),
         ("max-pooling+mean-pooling", "model.encoder.pooling"),
         ("dilated-cnn-m+dilated-cnn-s", "model.decoder.size"),
+        ("bag-of-words+bag-presence", "model.heads.bag.form"),
     ],
 )
 def test_remedies_that_cannot_both_be_clash(names: str, path: str) -> None:
@@ -137,8 +138,12 @@ RIVALS = [
     {"dip-vae-1", "dip-vae-2"},
     {"aggressive", "aggressive-budget", "aggressive-start"},
     {"historyless", "historyless-rolled"},
-    {"dilated-cnn-l", "dilated-cnn-m", "dilated-cnn-s", "dilated-cnn-vl"},
-    {"max-pooling", "mean-pooling"},
+    {"awd-lstm", "dilated-cnn-l", "dilated-cnn-m", "dilated-cnn-s", "dilated-cnn-vl", "hybrid-cnn", "lidvae-text"},
+    {"awd-lstm", "embedding-dropout"},
+    {"hybrid-cnn", "max-pooling", "mean-pooling"},
+    {"bag-features", "hybrid-cnn"},
+    {"hybrid-cnn", "offset-initialisation"},
+    {"bag-of-words", "bag-presence"},
     {"batch-normalised", "delta", "diverse", "full-gaussian", "iterative", *OWN_PRIOR},
     {name for name, remedy in remedies().items() if remedy.place == "inference"},
     {"autoregressive-prior", "flow-prior", "mixture-prior", "vampprior", *OWN_PRIOR},
@@ -162,7 +167,34 @@ def test_all_other_pairs_combine() -> None:
         ("sa-vae", "sa-vae-finite-differences"),
     }
     refused = {pair for refusal in catalogue.refusals() for pair in itertools.product(refusal.these, refusal.those)}
-    assert found == (rivals - alike) | {tuple(sorted(pair)) for pair in refused}
+    baseline = {
+        tuple(sorted((name, "language-model")))
+        for name, remedy in remedies().items()
+        if name in ("hybrid-cnn", "skip") or remedy.place not in ("decoder", None)
+    }
+    assert found == (rivals - alike) | baseline | {tuple(sorted(pair)) for pair in refused}
+
+
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        ("anneal", "the first leaves out what the second changes, and goes with remedies of the decoder alone."),
+        ("skip", "the first leaves out `model.decoder.skip`, which the second sets. Use one of them."),
+    ],
+)
+def test_what_a_baseline_leaves_out_no_remedy_changes(other: str, says: str) -> None:
+    with pytest.raises(InputError, match=rf"the remedies `language-model` and `{other}` .*: {says}"):
+        compose("text", [f"{other}+language-model"])
+
+
+def test_what_a_baseline_leaves_out_is_left_out_wherever_it_is_said() -> None:
+    settings = ["model.latent=3", "model.encoder.hidden=7", "model.decoder.hidden=9"]
+
+    said = compose("demo", ["language-model"], settings)
+
+    decoder = {"kind": "lstm", "embedding": 50, "hidden": 9, "dropout_in": 0.5, "dropout_out": 0.5}
+    assert said["model"] == {"kind": "language-model", "decoder": decoder, "initialisation": "small_uniform"}
+    assert said["training"]["optimisers"] == {"generation": {"kind": "sgd", "learning_rate": 1.0}}
 
 
 def test_names_are_split_and_each_counts_once() -> None:
@@ -187,7 +219,7 @@ def test_an_empty_name_is_refused() -> None:
 #: What a recipe has already, as its source does.
 THERE = {
     ("demo", "skip"),
-    *((recipe, "embedding-dropout") for recipe in recipes() if recipe not in ("vector", "vectors")),
+    *((recipe, "embedding-dropout") for recipe in {*recipes()} - {"text-transformer", "vector", "vectors"}),
 }
 
 
@@ -222,10 +254,12 @@ def test_every_entry_of_a_patch_arrives_in_the_spec(name: str) -> None:
 def test_a_remedy_says_what_it_is(remedy: catalogue.Remedy) -> None:
     assert remedy.says.endswith(".")
     assert len(remedy.says) < 200
-    if remedy.name != "plain":
+    if remedy.name not in ("plain", "language-model"):
         assert remedy.place is not None
+    if remedy.name != "plain":
         assert remedy.cite
         assert remedy.claims
+        assert all((remedy.formula, remedy.when, remedy.watch))
 
 
 def test_a_remedy_that_needs_our_model_says_what_to_do_with_ones_own() -> None:

@@ -95,7 +95,32 @@ def test_remedies_are_listed_with_what_they_do(capsys: pytest.CaptureFixture[str
 def test_one_entry_of_the_catalogue_is_shown_whole(command: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert "arxiv.org/abs/1901.05534" in ask(capsys, command, name)
     assert json.loads(ask(capsys, command, name, "--json"))["name"] == name
-    assert json.loads(ask(capsys, command, "--json"))[name]["name"] == name
+    listed = json.loads(ask(capsys, command, "--json"))
+    assert name in (listed if command == "recipes" else [one["name"] for one in listed])
+
+
+def test_a_remedy_is_told_in_words_with_its_numbers_cost_and_sources(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = ask(capsys, "remedies", "free-bits")
+    labels = [line.split()[0] for line in shown.splitlines() if not line.startswith(" ")]
+    assert labels == "free-bits place formula when watch cost numbers claimed source".split()
+    assert "training.objective.terms.rate.floor = 8 nats/item\n" in shown
+    assert "times a plain one's time" in shown
+    assert "kl higher by at least 4 (by construction" in shown
+    assert max(map(len, shown.splitlines())) <= 110
+
+
+def test_remedies_are_listed_in_short_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    listed = json.loads(ask(capsys, "remedies", "--json"))
+    assert len(listed) > 60
+    assert {tuple(one) for one in listed} == {("name", "place", "says", "cite", "cost")}
+    assert all(one["name"] == one["name"].lower().replace("_", "-") for one in listed)
+
+
+def test_a_file_of_ones_own_remedies_is_listed_and_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    own = tmp_path / "mine.yaml"
+    own.write_text("remedies: {mine: {says: It clips., patch: {training: {clip: null}}}}", encoding="utf-8")
+    assert "\nmine  " in ask(capsys, "remedies", "--catalogue", own)
+    assert "training.clip = null" in ask(capsys, "remedies", "mine", "--catalogue", own)
 
 
 # fit and evaluate.
@@ -145,6 +170,11 @@ def test_after_a_collapse_fit_advises_what_was_not_used(used: str, advice: str) 
     says = fitting._next(Path("run"), "collapsed: 0 of 2 units active", used, "A B")
     assert advice in says
     assert f"--with {used}," not in says
+
+
+def test_what_has_no_latents_is_only_told_to_generate() -> None:
+    says = fitting._next(Path("run"), "no latents: -ELBO is the exact NLL, and no bound", "language-model", "A B")
+    assert says == "\n\nNext:\n  uncollapse generate run -n 5"
 
 
 def test_after_a_mismatch_fit_advises_no_draws_of_the_prior() -> None:

@@ -35,7 +35,12 @@ def state(run: Trainer) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize(
-    ("recipe", "name"), [(recipe, name) for name in remedies() for recipe in RECIPES if reads(recipe, [name])]
+    ("recipe", "name"),
+    [
+        *((recipe, name) for name in remedies() for recipe in RECIPES if reads(recipe, [name])),
+        ("text-transformer", "plain"),
+        ("text-transformer", "historyless"),
+    ],
 )
 def test_a_remedy_alone(recipe: str, name: str, folder: Path, tmp_path: Path) -> None:
     spec = spec_of(recipe, [name], folder)
@@ -71,7 +76,9 @@ def of_places() -> list[Names]:
 CHOSEN: list[Names] = [
     tuple(names.split("+"))
     for names in (
-        "contiguous-dropout+dilated-cnn-m+historyless+max-pooling+skip+word-dropout",
+        "bag-features+bag-presence+max-pooling",
+        "bag-of-words+contiguous-dropout+dilated-cnn-m+historyless+max-pooling+skip+word-dropout",
+        "inverse-lipschitz+sigma-vae",
         "flow-prior+kl-balancing",
         "kl-balancing+vampprior",
         "kl-balancing+mixture-prior",
@@ -92,15 +99,29 @@ CHOSEN: list[Names] = [
 ]
 
 
-@pytest.mark.parametrize(
-    "names", dict.fromkeys([*CHOSEN, *of_places(), *combinations(150, of=2, seed=0)]), ids="+".join
+#: In training of another network than an LSTM.
+OF_TRANSFORMERS = (
+    ("max-pooling", "skip", "vampprior", "word-dropout"),
+    ("anneal", "mean-pooling", "offset-initialisation"),
+    ("minimum-rate", "mixture-prior"),
 )
-def test_remedies_together(names: Names, folder: Path) -> None:
-    for recipe in merging(names)[-1:]:  # Vectors where they can, as these take less time.
-        run = trainer_of(spec_of(recipe, names, folder))
-        run.fit()
-        assert all(value.isfinite().all() for value in state(run).values())
-        assert math.isfinite(judged(run))
+#: On vectors where they can be, as these take less time.
+TOGETHER = dict.fromkeys(
+    [
+        *((merging(names)[-1], names) for names in [*CHOSEN, *of_places(), *combinations(150, of=2, seed=0)]),
+        *(("text-transformer", names) for names in OF_TRANSFORMERS),
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "names"), TOGETHER, ids=[f"{recipe}-{'+'.join(names)}" for recipe, names in TOGETHER]
+)
+def test_remedies_together(recipe: str, names: Names, folder: Path) -> None:
+    run = trainer_of(spec_of(recipe, names, folder))
+    run.fit()
+    assert all(value.isfinite().all() for value in state(run).values())
+    assert math.isfinite(judged(run))
 
 
 REFUSED = [(refusal, names) for refusal in refusals() for names in itertools.product(refusal.these, refusal.those)]

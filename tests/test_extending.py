@@ -56,6 +56,17 @@ def test_the_documents_network_reads_a_text(here: Path) -> None:
     assert main(["fit", "text", "--train", "my.txt", "--out", "run", *settings, "--samples", "0", "--quiet"]) == 0
 
 
+def test_the_documents_head_is_a_loss_beside_the_decoder(here: Path) -> None:
+    (here / "myhead.py").write_text(example("class Length"))
+    (here / "length.yaml").write_text(example("says: z says how long"))
+    command = ["fit", "text", "--train", "my.txt", "--catalogue", "length.yaml", "--with", "length", "--out", "run"]
+
+    assert main([*command, *SHORT, "--set", "training.objective.weights.length=0.5"]) == 0
+
+    log = [json.loads(line) for line in (here / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert any(record.get("length", 0) > 0 for record in log)
+
+
 def test_the_documents_kind_of_data_is_named_by_its_path_beside_a_recipe(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -19,6 +19,7 @@ LAYERS = (
     ("bound", "divergence", "dials"),
     ("terms", "posteriors", "priors"),
     ("model", "objective"),
+    ("language_model",),
     ("differences", "inference", "iterative", "refinement"),
     ("data", "decoding"),
     ("metrics",),

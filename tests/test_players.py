@@ -310,6 +310,18 @@ def test_a_dial_moves_a_learning_rate_times_the_decays(tmp_path: Path) -> None:
     assert run.players["generation"].step_size == 0.0005
 
 
+def test_dials_on_a_learning_rate_and_on_its_factor_multiply() -> None:
+    rate = {"optimisers.generation.learning_rate": uc.Constant(0.1)}
+    factor = {"optimisers.generation.factor": uc.Linear(0.1, 1.0, 1, hold=2)}
+    for dials, expected in ((factor, 1e-3), (rate, 0.1), (rate | factor, 0.1), (factor | rate, 0.1)):
+        run = trainer(dials=dials, max_epochs=1)
+        found: list[float] = []
+        run.loop.listeners = [lambda moment, run=run, found=found: found.append(run.players["generation"].step_size)]
+        run.fit()
+        start = 0.1 if "optimisers.generation.factor" in dials else 1.0
+        assert found[1:5] == pytest.approx([start * expected] * 2 + [expected] * 2)
+
+
 def test_a_dial_on_a_learning_rate_that_is_not_there_says_so() -> None:
     with pytest.raises(uc.InputError, match=r"`optimisers.decoder.learning_rate` leads nowhere: there is no `decoder`"):
         trainer(dials={"optimisers.decoder.learning_rate": uc.Constant(0.1)})

@@ -14,7 +14,7 @@ from uncollapse.experiment.spec import Spec, validated
 
 OF_TOKENS = {name for name, remedy in remedies().items() if "vocabulary" in remedy.needs}
 OF_SHAPES = {name for name, remedy in remedies().items() if "shape" in remedy.needs}
-OF_TEXT = ("demo", "he2019-synthetic", "he2019-text", "ptb", "snli-small", "text")
+OF_TEXT = ("demo", "he2019-synthetic", "he2019-text", "ptb", "snli-small", "text", "text-transformer")
 COMBINATIONS = [*remedies(), "aggressive+anneal", "aggressive+beta", "aggressive+slow-anneal"]
 REFUSED = {
     **{("vector", name): "leaves to you" for name, remedy in remedies().items() if "model" in remedy.patch},
@@ -43,6 +43,7 @@ def test_these_are_the_recipes() -> None:
         "ptb",
         "snli-small",
         "text",
+        "text-transformer",
         "vector",
         "vectors",
     }
@@ -107,7 +108,7 @@ def test_the_faithful_recipes_stop_on_the_published_information(recipe: str, rem
     }
 
 
-@pytest.mark.parametrize("recipe", ["text", "ptb", "snli-small", "demo", "vector", "vectors"])
+@pytest.mark.parametrize("recipe", ["text", "text-transformer", "ptb", "snli-small", "demo", "vector", "vectors"])
 def test_the_others_stop_on_the_whole_split_with_a_minimum_and_a_cap(recipe: str) -> None:
     until = spec_of(recipe, "aggressive").training.procedure.until  # pyright: ignore[reportAttributeAccessIssue]
 

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from test_weaken import V, text
 from uncollapse.data.text import PAD, Text
+from uncollapse.errors import InputError
 from uncollapse.nets.lstm import LSTMEncoder
 from uncollapse.nets.recurrent import RecurrentEncoder
+from uncollapse.nets.vamp import VampPrior
 
 KINDS = list(itertools.product(("lstm", "gru"), (False, True), ("last", "max", "mean")))
 
@@ -72,3 +74,18 @@ def test_pools_are_the_largest_and_the_mean_of_the_states() -> None:
         states = [model.readers[0](model.embedding(one.tokens))[0][0] for one in alone(x.tokens)]
 
         torch.testing.assert_close(model(x), model.output(torch.stack([pool(one) for one in states])))
+
+
+def test_the_bag_of_words_adds_a_row_of_its_own_for_every_word_but_markers() -> None:
+    x, model, plain = text(), encoder("gru", True, "max", True), encoder("gru", True, "max")
+    rows: Any = model.words
+    plain.load_state_dict({name: value for name, value in model.state_dict().items() if name != "words.weight"})
+
+    counts = torch.stack([row[row > 2].bincount(minlength=V) for row in x.tokens])
+    torch.testing.assert_close(model(x), plain(x) + counts.float() @ rows.weight)
+    torch.testing.assert_close(model(x), torch.cat([model(one) for one in alone(x.tokens)]))
+
+
+def test_a_prior_of_pseudo_texts_is_refused_where_a_bag_is_read() -> None:
+    with pytest.raises(InputError, match="has 2 tables of them"):
+        VampPrior(encoder("gru", True, "max", True))

@@ -70,8 +70,8 @@ def test_one_item_has_no_variance() -> None:
     assert active_units(torch.zeros(1, 3)) == Unavailable("the variance over items needs two items")
 
 
-def test_a_model_without_latent_units_has_no_active_ones() -> None:
-    assert active_units(torch.empty(5, 0)) == Estimate(0.0, 0.0, 5, "units", cap=0.0)
+def test_a_model_without_latent_units_has_none_to_count() -> None:
+    assert active_units(torch.empty(5, 0)) == Unavailable("the model has no latent units")
 
 
 def test_units_in_a_shape_are_counted_each_and_by_channel() -> None:

@@ -239,7 +239,7 @@ def _used(model: VAE, example: Batch) -> tuple[set[Tensor], set[Tensor]]:
         q = posterior(model, x)
         assert q is not None
         z = q.rsample(torch.Size((1,)))
-        score, _ = model.generation(z.detach(), seen(x), model.encoder)
+        score, *_ = model.generation(z.detach(), seen(x), model.encoder)
     return _behind(z), _behind(score)
 
 

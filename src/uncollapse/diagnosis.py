@@ -6,7 +6,7 @@ import math
 
 from uncollapse.metrics.estimate import Answer, Estimate, Unavailable
 from uncollapse.metrics.evaluation import Evaluation
-from uncollapse.metrics.information import is_floor, marginal_kl_floor
+from uncollapse.metrics.information import NO_UNITS, is_floor, marginal_kl_floor
 
 #: Below this many nats z tells practically nothing about x, whatever the units' variances are.
 NEGLIGIBLE = 0.1
@@ -15,12 +15,14 @@ MISMATCH = 1.5
 
 
 def verdict(figures: Evaluation) -> str:
-    """One sentence that begins with "collapsed", "mismatched", "partly collapsed", "healthy" or "unknown".
+    """One sentence: "collapsed", "mismatched", "partly collapsed", "healthy", "unknown" or "no latents", and why.
 
     Collapsed: no unit is active, or the mutual information is below 0.1 nats. Mismatched: q(z) is more than 1.5 nats
     from the prior, beyond two standard errors. Partly collapsed: fewer than half of the units are active. The active
     units depend on the scale of the latent space; the mutual information does not.
     """
+    if figures.mi == NO_UNITS:
+        return "no latents: -ELBO is the exact NLL, and no bound"
     units, mi = figures.active_units, figures.mi
     for answer in (units, mi):
         if isinstance(answer, Unavailable):

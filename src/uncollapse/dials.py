@@ -221,7 +221,7 @@ def turn(root: Any, path: str, value: float) -> None:
     if not way or way[0] not in ROOTS:
         raise InputError(
             f"the dial `{path}` is out of reach: a dial turns a number of `objective`, of `model`, or the "
-            "`learning_rate` of one of `optimisers`."
+            "`learning_rate` or the `factor` of one of `optimisers`."
         )
     here = root
     for name in way:

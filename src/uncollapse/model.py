@@ -37,14 +37,14 @@ class Model(Protocol):
 
 
 class Generation(nn.Module):
-    """p(x, z): the decoder, which is scored inside its own forward pass, and the prior."""
+    """p(x, z): the decoder, which is scored inside its own forward pass, the prior, and heads beside them."""
 
-    def __init__(self, decoder: nn.Module, prior: nn.Module) -> None:
+    def __init__(self, decoder: nn.Module, prior: nn.Module, heads: Mapping[str, nn.Module] | None = None) -> None:
         super().__init__()
-        self.decoder, self.prior = decoder, prior
+        self.decoder, self.prior, self.heads = decoder, prior, _named(heads or {})
         self.asks = _asks(prior)
 
-    def forward(self, z: Tensor, x: Batch, encoder: nn.Module) -> tuple[Tensor, Distribution]:
+    def forward(self, z: Tensor, x: Batch, encoder: nn.Module) -> tuple[Tensor, Distribution, dict[str, Tensor]]:
         law = self.decoder(z, seen(x))
         if not isinstance(law, Distribution):
             raise InputError(
@@ -52,7 +52,9 @@ class Generation(nn.Module):
                 "`Independent(Bernoulli(logits=logits), 1)`. A decoder that gives a law's parameters becomes one by "
                 "`uncollapse.foreign(..., likelihood=...)`."
             )
-        return law.log_prob(target(x)), self.law(x, encoder)
+        offered: Any = getattr(law, "extras", None)
+        extras = ({} if offered is None else offered(seen(x))) | {k: head(z, x) for k, head in self.heads.items()}
+        return law.log_prob(target(x)), self.law(x, encoder), extras
 
     def law(self, x: Batch, encoder: nn.Module) -> Distribution:
         """The prior, batch shape () or (B,), handed what it asks for.
@@ -68,6 +70,20 @@ class Generation(nn.Module):
                     "a batch is conditioned on) and `encoder` alone: name its arguments so."
                 )
         return self.prior(**{name: offered[name]() for name in self.asks})
+
+
+def _named(heads: Mapping[str, nn.Module]) -> nn.ModuleDict:
+    """Heads as one module.
+
+    Raises:
+        InputError: for a name that a module cannot have, and that of labels.
+    """
+    made = nn.ModuleDict()
+    for name, head in heads.items():
+        if not name or "." in name or name == "label" or hasattr(made, name):
+            raise InputError(f"no head can be called `{name}`: choose another name, without dots, such as `bag`.")
+        made[name] = head
+    return made
 
 
 def _asks(prior: Any) -> tuple[str, ...]:
@@ -89,11 +105,14 @@ class VAE(nn.Module):
     Arguments:
         encoder: `x -> Distribution` over z, batch shape (B,); see `Posterior`.
         decoder: `(z, seen) -> Distribution` over x, batch shape (S, B), for z with shape (S, B, ...); `seen` is
-            what it may look at (teacher forcing), and may be ignored.
+            what it may look at (teacher forcing), and may be ignored. Where its law has `extras(seen)`, those are the
+            bound's.
         prior: `() -> Distribution` over z, such as `StandardNormal(d)`. One with an argument `given` is conditional,
             p(z | c): it is handed what the batch says is given, and its law has the batch shape (B,). One with an
             argument `encoder` is handed the encoder, as a prior made of posteriors needs.
         players: Who can step, by name; "inference" (the encoder) and "generation" (the rest) by default.
+        heads: By name, `(z, x) -> Tensor` (B, ...): what each says of the items of a batch from z (S, B, ...), such as
+            a log-likelihood averaged over S. They are extras of the bound, for terms to use, and no part of it.
 
     Example:
         >>> from torch import nn, randn
@@ -119,10 +138,11 @@ class VAE(nn.Module):
         decoder: nn.Module,
         prior: nn.Module,
         players: Mapping[str, nn.Module] | None = None,
+        heads: Mapping[str, nn.Module] | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
-        self.generation = Generation(decoder, prior)
+        self.generation = Generation(decoder, prior, heads)
         self._players = players
 
     @property
@@ -153,9 +173,9 @@ class VAE(nn.Module):
     def _bound(self, x: Batch, q: Distribution | None, samples: int) -> Bound:
         law = _inferred(self.encoder, x) if q is None else q
         z = law.rsample((samples,))  # pyright: ignore[reportArgumentType]
-        log_likelihood, p = self.generation(z, x, self.encoder)
+        log_likelihood, p, extras = self.generation(z, x, self.encoder)
         log_q, log_p = law.log_prob(z), p.log_prob(z)
-        return Bound(x, z, log_likelihood, log_q, log_p, kl_by_group(law, p, log_q, log_p), law, p)
+        return Bound(x, z, log_likelihood, log_q, log_p, kl_by_group(law, p, log_q, log_p), law, p, extras)
 
     def players(self) -> dict[str, nn.Module]:
         own = {"inference": self.encoder, "generation": self.generation}

@@ -121,6 +121,8 @@ def _next(folder: Path, verdict: str, remedies: str, example: str) -> str:
     if verdict.startswith("mismatched"):  # No draws of the prior, which are new to the decoder.
         raised = "objective.weights.rate up to 1, without `beta` or a dial that keeps it lower"
         lines = [f"the same command with {raised}, and another --out", *lines[1:]]
+    if verdict.startswith("no latents"):
+        lines = lines[:1]
     if verdict.startswith(("collapsed", "partly")):
         lines = [*_instead(set(remedies.split("+"))), *lines[:1]]
     return "\n\nNext:\n" + "\n".join(f"  {line}" for line in lines)

@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from uncollapse.cli import show
 from uncollapse.errors import unknown
+from uncollapse.experiment.sections import GIVEN
 
 if TYPE_CHECKING:
-    from uncollapse.experiment.catalogue import Recipe, Remedy
+    from uncollapse.experiment.catalogue import Claim, Remedy
+
+M = TypeVar("M")
 
 
-def remedies(name: str | None = None, /, *, refused: bool = False, json: bool = False) -> None:
-    """List the remedies against collapse, or show all of one.
+def remedies(
+    name: str | None = None, /, *, catalogue: Path | None = None, refused: bool = False, json: bool = False
+) -> None:
+    """List the remedies against collapse, or tell all of one.
 
     Arguments:
         name: Of a remedy.
+        catalogue: A file of remedies of yours, beside ours.
         refused: List those that cannot be combined, and why, as in docs/combining.md.
         json: Print as JSON.
     """
-    from uncollapse.experiment import catalogue
+    from uncollapse.experiment.catalogue import remedies
 
-    there = catalogue.remedies()
-    if name is not None and name not in there:
-        raise unknown("remedy", name, there)
+    there = remedies(catalogue)
+    one = None if name is None else _named("remedy", there, name)
     if refused:
         _refused(name, json)
-    elif name is not None or json:
-        _print("remedy", there, name, json)
+    elif one is not None:
+        show.document(one.model_dump(mode="json")) if json else show.entries(_told(one))
+    elif json:
+        show.document([_in_short(one) for one in there.values()])
     else:
         body = [[one.name, one.place or "none", one.says] for one in there.values()]
         show.table([["name", "place", "what it does"], *body])
@@ -36,13 +44,41 @@ def remedies(name: str | None = None, /, *, refused: bool = False, json: bool = 
 
 def _refused(name: str | None, json: bool) -> None:
     """Those that cannot be combined, of one remedy or of all."""
-    from uncollapse.experiment import catalogue
+    from uncollapse.experiment.catalogue import refusals
 
-    found = [one for one in catalogue.refusals() if name is None or name in (*one.these, *one.those)]
+    found = [one for one in refusals() if name is None or name in (*one.these, *one.those)]
     if json:
         show.document([one.model_dump() for one in found])
     else:
         show.say(*(map(str, found) if found else ["Nothing is refused beside it but what sets the same values."]))
+
+
+def _in_short(one: Remedy) -> dict[str, Any]:
+    cite = [source.model_dump(mode="json") for source in one.cite]
+    return {"name": one.name, "place": one.place, "says": one.says, "cite": cite, "cost": one.costs}
+
+
+def _told(one: Remedy) -> list[tuple[str, str]]:
+    """All of a remedy, in words, by what each says."""
+    sources = [f"{cite.title} ({cite.authors}, {cite.year}), {cite.url}" for cite in one.cite]
+    told = [(one.name, one.says), ("place", one.place or "none"), ("formula", one.formula), ("when", one.when)]
+    told += [("watch", one.watch), ("cost", one.costs), *(("numbers", number) for number in _numbers(one.patch))]
+    told += [("needs", ", ".join(GIVEN[name] for name in one.needs)), ("your own networks", one.own_networks or "")]
+    return [*told, *(("claimed", _claimed(claim)) for claim in one.claims), *(("source", source) for source in sources)]
+
+
+def _claimed(claim: Claim) -> str:
+    by = "" if claim.margin == 0 else " within" if claim.direction == "same" else " by at least"
+    return f"{claim.metric} {claim.direction}{by}{f' {claim.margin:g}' if claim.margin else ''} ({claim.source})"
+
+
+def _numbers(patch: Mapping[str, Any], before: str = "") -> Iterator[str]:
+    """What a patch sets, a path and a value each."""
+    for key, value in patch.items():
+        if isinstance(value, dict) and value:
+            yield from _numbers(value, f"{before}{key}.")
+        else:
+            yield f"{before}{key} = {'null' if value is None else value}"
 
 
 def recipes(name: str | None = None, /, *, json: bool = False) -> None:
@@ -55,8 +91,11 @@ def recipes(name: str | None = None, /, *, json: bool = False) -> None:
     from uncollapse.experiment import catalogue
 
     there = catalogue.recipes()
-    if name is not None or json:
-        _print("recipe", there, name, json)
+    if name is not None:
+        content = _named("recipe", there, name).model_dump(mode="json")
+        show.document(content) if json else show.say(_yaml(content))
+    elif json:
+        show.document({key: one.model_dump(mode="json") for key, one in there.items()})
     else:
         show.table([["name", "what it is"], *([one.name, one.says] for one in there.values())])
 
@@ -84,16 +123,13 @@ def parts(slot: str | None = None, /, *, json: bool = False, markdown: bool = Fa
         show.table([["slot", "part", "what it is", "numbers and defaults"], *body])
 
 
-def _print(kind: str, there: Mapping[str, Remedy | Recipe], name: str | None, json: bool) -> None:
-    import yaml
-
-    if name is None:
-        show.document({key: one.model_dump(mode="json") for key, one in there.items()})
-        return
+def _named(kind: str, there: Mapping[str, M], name: str) -> M:
     if name not in there:
         raise unknown(kind, name, there)
-    content = there[name].model_dump(mode="json")
-    if json:
-        show.document(content)
-    else:
-        print(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100), end="")
+    return there[name]
+
+
+def _yaml(content: Any) -> str:
+    import yaml
+
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100).rstrip("\n")

@@ -101,13 +101,13 @@ class Options:
         Raises:
             InputError: one line that names what is wrong.
         """
-        from uncollapse.experiment.compose import compose, overridden
+        from uncollapse.experiment.compose import compose, overridden, pruned
         from uncollapse.experiment.spec import validated
 
         kind, recipe = self.chosen(word)
         said = compose(recipe, remedies, own=self.catalogue)
         said = {**said, "data": self._data(kind, said.get("data") or {}), "seed": seed}
-        said = overridden(said, self._overrides())
+        said = pruned(overridden(said, self._overrides()), remedies, self.catalogue)
         spec = validated({**said, "data": _resolved(said["data"])}, trusted=True)
         if spec.model is None:
             raise InputError(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from uncollapse.experiment.compare import State
     from uncollapse.training.listeners import Listener
 
+_READABLE = 110  # columns of what is read and not parsed
 _WIDE = 10_000  # columns, where nobody looks at a terminal: nothing wraps
 
 
@@ -61,6 +63,17 @@ def _grid(rows: Sequence[Sequence[str]]) -> Table:
     for row in body:
         grid.add_row(*(Text(_shown(cell)) for cell in row))
     return grid
+
+
+def entries(told: Sequence[tuple[str, str]]) -> None:
+    """Prints texts by what each says, wrapped and told once in a row; what is empty is left out."""
+    told = [(label, text) for label, text in told if text]
+    wide = 2 + max(len(label) for label, _ in told)
+    before = ""
+    for label, text in told:
+        first, *rest = textwrap.wrap(_shown(text), _READABLE - wide, break_long_words=False, break_on_hyphens=False)
+        print(f"{label if label != before else '':<{wide}}{first}", *(" " * wide + line for line in rest), sep="\n")
+        before = label
 
 
 @contextmanager

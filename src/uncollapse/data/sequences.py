@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from uncollapse.data.vocabulary import UNK
 from uncollapse.distributions.tokens import PAD
 
 _BLOCK = 2**14  # ids that are read at a time, where all of them are
@@ -72,6 +73,12 @@ class Thinned(NamedTuple):
 def as_text(ids: Iterable[Sequence[int]]) -> Text:
     """One batch of sequences of ids, which have their markers."""
     return Text(pad_sequence([torch.tensor(sequence) for sequence in ids], batch_first=True, padding_value=PAD))
+
+
+def bag(tokens: Tensor, vocabulary: int) -> Tensor:
+    """How often each word, `<unk>` the first, is in each text of the tokens (B, T), with shape (B, V - 3)."""
+    counts = torch.zeros(len(tokens), vocabulary, device=tokens.device)
+    return counts.scatter_add_(1, tokens, counts.new_ones(tokens.shape))[:, UNK:]
 
 
 @final

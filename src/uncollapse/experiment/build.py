@@ -147,6 +147,10 @@ def _facts(training: said.Training, model: nn.Module, train: Source) -> dict[str
         with torch.no_grad(), evaluating(model), seeded(0, "sizes"):
             found = ask(model, placed(model, x))
         facts |= {"latent": found.z.shape[2:].numel(), "units": found.kl.shape[1]}
+        if not facts["latent"]:
+            raise InputError(
+                "a term of `training.objective.terms` counts latent units, and the model has none: leave it out."
+            )
     return facts
 
 

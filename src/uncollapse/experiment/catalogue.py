@@ -58,9 +58,13 @@ class Remedy(Section):
         watch: What to watch.
         cite: Where it is from.
         claims: What its source claims.
-        cost: Its training time in words, relative to plain training.
+        cost: Its training time in words, relative to plain training, where that of a step does not tell.
+        step: The time of its training step relative to a plain one, measured; see `costs.yaml`.
         still: Beginnings of the names of parameters that two steps leave as they are.
         needs: What its networks ask of the data, such as `vocabulary`.
+        without: Entries of a recipe that it leaves out, also where an override sets them, so that one command compares
+            it with what has them; a remedy that sets one clashes with it.
+        beside: The places whose remedies it combines with; null for all.
         patch: What it changes.
         own_networks: What to do instead on networks that are not ours, where the patch needs our model.
     """
@@ -73,11 +77,20 @@ class Remedy(Section):
     watch: str = ""
     cite: list[Reference] = Field(default_factory=list)
     claims: list[Claim] = Field(default_factory=list)
-    cost: str = "not measured"
+    cost: str = ""
     still: list[str] = Field(default_factory=list)
     needs: list[str] = Field(default_factory=list)
+    without: list[str] = Field(default_factory=list)
+    beside: list[Place] | None = None
     patch: Patch
     own_networks: str | None = None
+    step: float | None = None
+
+    @property
+    def costs(self) -> str:
+        """What it costs, in words."""
+        measured = "" if self.step is None else f"a training step takes {self.step:.1f} times a plain one's time"
+        return "; ".join(filter(None, [measured, self.cost])) or "not measured"
 
 
 class Recipe(Section):
@@ -167,10 +180,13 @@ def remedies(own: Path | None = None) -> dict[str, Remedy]:
         InputError: where the file cannot be read, and where it names a remedy that there is.
     """
     ours: dict[str, Remedy] = {}
+    steps = parse(FOLDER.joinpath("costs.yaml").read_text("utf-8"), "costs.yaml")
     for place in (None, *get_args(Place)):
         file = FOLDER.joinpath("remedies", f"{place or 'none'}.yaml")
         said = parse(file.read_text("utf-8"), file.name) if file.is_file() else {}
-        ours |= {name: Remedy(**_cited(entry), name=name, place=place) for name, entry in said.items()}
+        ours |= {
+            name: Remedy(**_cited(entry), name=name, place=place, step=steps.get(name)) for name, entry in said.items()
+        }
     return ours if own is None else ours | _own(own, ours)
 
 

@@ -6,7 +6,7 @@ and a value that two patches set differently is an error, so that the order of r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ def compose(recipe: str, remedies: Iterable[str] = (), overrides: Iterable[str] 
     Arguments:
         recipe: Its name.
         remedies: Their names in any order; "aggressive+anneal" is two.
-        overrides: "path=value" each, such as "training.clip=1e-3", the value in YAML; they come last, in order.
+        overrides: "path=value" each, such as "training.clip=1e-3", the value in YAML; they come last, in order, but for
+            what a remedy leaves out.
         own: A file of somebody's own remedies.
 
     Raises:
@@ -35,10 +36,26 @@ def compose(recipe: str, remedies: Iterable[str] = (), overrides: Iterable[str] 
     there = catalogue.remedies(own)
     _check_parts(base, [there[name] for name in names])
     _check_data(base, [there[name] for name in names])
+    _check_together([there[name] for name in names])
     _check_refusals(names)
     spec = overlaid(base.spec, merge({name: there[name].patch for name in names}))
     spec = overlaid(spec, merge({name: base.remedies[name] for name in names if name in base.remedies}))
-    return overridden(spec, overrides)
+    return pruned(overridden(spec, overrides), names, own)
+
+
+def pruned(spec: Patch, remedies: Iterable[str], own: Path | None = None) -> Patch:
+    """A spec without the entries that some remedies leave out."""
+    for name in chosen(remedies, own):
+        for path in catalogue.remedies(own)[name].without:
+            spec = _without(spec, path.split("."))
+    return spec
+
+
+def _without(spec: Patch, keys: Sequence[str]) -> Patch:
+    first, *rest = keys
+    if not rest:
+        return {key: value for key, value in spec.items() if key != first}
+    return {**spec, first: _without(spec[first], rest)} if isinstance(spec.get(first), dict) else spec
 
 
 def merge(patches: Mapping[str, Patch]) -> Patch:
@@ -141,6 +158,27 @@ def _check_refusals(names: list[str]) -> None:
             raise InputError(
                 f"the remedies `{met[0]}` and `{met[1]}` cannot be combined, as {refusal.why}. Leave one of them out."
             )
+
+
+def _check_together(asked: list[Remedy]) -> None:
+    """Refuses remedies beside one that they cannot be combined with, as it leaves out what they change."""
+    for remedy, other in ((a, b) for a in asked for b in asked if a is not b):
+        if remedy.beside is not None and other.place not in (None, *remedy.beside):
+            raise InputError(
+                f"the remedies `{remedy.name}` and `{other.name}` do not combine: the first leaves out what the second "
+                f"changes, and goes with remedies of the {' and the '.join(remedy.beside)} alone."
+            )
+        for path in remedy.without:
+            if _sets(other.patch, path.split(".")):
+                raise InputError(
+                    f"the remedies `{remedy.name}` and `{other.name}` clash: the first leaves out `{path}`, which the "
+                    "second sets. Use one of them."
+                )
+
+
+def _sets(patch: Any, keys: Sequence[str]) -> bool:
+    """Whether a patch sets an entry, or one below it."""
+    return not keys or (isinstance(patch, dict) and keys[0] in patch and _sets(patch[keys[0]], keys[1:]))
 
 
 def _merged(patches: Mapping[str, Any], keys: tuple[str, ...]) -> Any:

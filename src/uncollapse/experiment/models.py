@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Any, Literal
 
 from torch import nn
 
+from uncollapse.language_model import language_model as without_latents
 from uncollapse.model import VAE
 from uncollapse.nets.lstm import initialise
 from uncollapse.quantities import Count, Maker, Slot
@@ -19,6 +22,7 @@ def vae(
     posterior: Annotated[Maker, Slot("posteriors", "gaussian", later=True)],
     prior: Annotated[Maker, Slot("priors", "standard-normal", later=True)],
     wrappers: dict[str, Annotated[Maker, Slot("wrappers", later=True)]],
+    heads: dict[str, Annotated[Maker, Slot("heads", later=True)]],
     initialisation: Literal["small_uniform", "offset", "torch"] = "small_uniform",
 ) -> VAE:
     """A VAE of an encoder, a decoder and a prior.
@@ -29,15 +33,47 @@ def vae(
         posterior: The family of q(z | x), made around the encoder.
         prior: The law p(z).
         wrappers: What stands around the decoder, by name, the first name innermost.
+        heads: What is told of an item from z beside the decoder, by name; see `VAE`. One that asks for the decoder is
+            handed the network within the wrappers.
         initialisation: Of the networks, see `nets.lstm.initialise`; what a posterior or a prior has beside them starts
             as these say.
     """
     nets = nn.ModuleList()
     inference = posterior(latent=latent, net=lambda outputs: nets.append(encoder(outputs=outputs))[-1])
-    generation: Any = decoder(latent=latent)
-    for name in sorted(wrappers):
-        generation = wrappers[name](latent=latent, decoder=generation)
-    made = VAE(inference, generation, prior(latent=latent, encoder=inference))
+    network: Any = decoder(latent=latent)
+    generation, law = _wrapped(network, wrappers, latent), prior(latent=latent, encoder=inference)
     initialise(nets.append(generation), initialisation)
-    made.anew = partial(vae, encoder, decoder, latent, posterior, prior, wrappers, initialisation)
+    beside = {name: heads[name](latent=latent, decoder=network) for name in sorted(heads)}
+    made = VAE(inference, generation, law, heads=beside)
+    # Last, so that the other networks start as they do without heads.
+    initialise(made.generation.heads, initialisation)
+    made.anew = partial(vae, encoder, decoder, latent, posterior, prior, wrappers, heads, initialisation)
     return made
+
+
+def language_model(
+    decoder: Annotated[Maker, Slot("decoders", "lstm", later=True)],
+    wrappers: dict[str, Annotated[Maker, Slot("wrappers", later=True)]],
+    initialisation: Literal["small_uniform", "offset", "torch"] = "small_uniform",
+) -> VAE:
+    """A decoder without z: its likelihood is exact, and what a VAE with the same decoder has to beat.
+
+    Arguments:
+        decoder: The network.
+        wrappers, initialisation: As for `vae`.
+    """
+    with warnings.catch_warnings():
+        # That is what a layer from no units is.
+        warnings.filterwarnings("ignore", "Initializing zero-element tensors is a no-op")
+        generation = _wrapped(decoder(latent=0), wrappers, latent=0)
+        initialise(generation, initialisation)
+    made = without_latents(generation)
+    made.anew = partial(language_model, decoder, wrappers, initialisation)
+    return made
+
+
+def _wrapped(network: nn.Module, wrappers: Mapping[str, Maker], latent: int) -> nn.Module:
+    """A decoder with its wrappers around it."""
+    for name in sorted(wrappers):
+        network = wrappers[name](latent=latent, decoder=network)
+    return network

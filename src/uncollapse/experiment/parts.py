@@ -21,13 +21,16 @@ from uncollapse.data.kinds import KINDS, kind
 from uncollapse.errors import InputError
 from uncollapse.experiment import models
 from uncollapse.experiment.sections import GIVEN, Described, mark, parameters, section
-from uncollapse.nets import dilated, lstm, mlp, recurrent
+from uncollapse.nets import awd, dilated, hybrid, injective, lstm, mlp, recurrent, transformer
 from uncollapse.nets.critics import LatentCritic
+from uncollapse.nets.heads import BagOfWords
 from uncollapse.nets.vamp import VampPrior
 from uncollapse.posteriors import choices, committed, normalised, sphere
 from uncollapse.quantities import Said, Slot
 from uncollapse.terms import aggregate, balancing, controllers, decomposition, independence, mutual, rates
+from uncollapse.terms.activations import ActivationRegularisation
 from uncollapse.terms.adversarial import AdversarialPrior
+from uncollapse.terms.auxiliary import Auxiliary
 from uncollapse.training import events, procedures
 from uncollapse.training.optimisers import OPTIMISERS
 
@@ -46,14 +49,29 @@ class Itself:
 
 SLOTS: dict[str, Table] = {
     "data": {name: kind(name) for name in KINDS},
-    "models": {"vae": models.vae},
-    "encoders": {"lstm": lstm.LSTMEncoder, "recurrent": recurrent.RecurrentEncoder, "mlp": mlp.MLPEncoder},
-    "decoders": {"lstm": lstm.LSTMDecoder, "dilated-cnn": dilated.DilatedDecoder, "mlp": mlp.MLPDecoder},
+    "models": {"vae": models.vae, "language-model": models.language_model},
+    "encoders": {
+        "lstm": lstm.LSTMEncoder,
+        "recurrent": recurrent.RecurrentEncoder,
+        "transformer": transformer.TransformerEncoder,
+        "hybrid": hybrid.HybridEncoder,
+        "mlp": mlp.MLPEncoder,
+    },
+    "decoders": {
+        "lstm": lstm.LSTMDecoder,
+        "awd-lstm": awd.AWDLSTMDecoder,
+        "dilated-cnn": dilated.DilatedDecoder,
+        "transformer": transformer.TransformerDecoder,
+        "hybrid": hybrid.HybridDecoder,
+        "injective-lstm": injective.InjectiveDecoder,
+        "mlp": mlp.MLPDecoder,
+    },
     "wrappers": {
         "token-dropout": weaken.TokenDropout,
         "contiguous-dropout": weaken.ContiguousDropout,
         "historyless": weaken.Historyless,
     },
+    "heads": {"bag-of-words": BagOfWords, "reconstruction": hybrid.Reconstruction},
     "posteriors": {
         "gaussian": posteriors.diagonal,
         "full-gaussian": posteriors.full,
@@ -92,11 +110,13 @@ SLOTS: dict[str, Table] = {
         "mutual-posterior-divergence": mutual.MutualPosteriorDivergence,
         "contrastive-information": mutual.ContrastiveInformation,
         "adversarial-prior": AdversarialPrior,
+        "auxiliary": Auxiliary,
         "soft-free-bits": controllers.SoftFreeBits,
         "minimum-rate": controllers.MinimumRate,
         "minimum-rate-dual": controllers.MinimumRateDual,
         "geco": controllers.GECO,
         "controlled-rate": controllers.ControlledRate,
+        "activation-regularisation": ActivationRegularisation,
     },
     "critics": {"latent": LatentCritic},
     "schedules": {

@@ -59,6 +59,8 @@ class Trained:
             ids, laws = zip(*found, strict=True)
             if laws[0] is None:
                 raise InputError("this model's posterior depends on the path: it has no law to encode with.")
+            if not laws[0].event_shape.numel():
+                raise InputError("this model has no latent units: there is nothing to encode or to decode from.")
             law = operations.take(operations.cat(laws), torch.cat(ids).argsort(stable=True))
             return law.sample() if sample else operations.mean(law)
 

@@ -128,8 +128,8 @@ def evaluate(
 
 
 def _figures(rows: Rows, samples: int, seed: int, mi_passes: int, mi_items: int) -> Evaluation:
-    found = None if rows.law is None else information.densities(rows.law, seed, mi_passes, mi_items)
-    mi = information.PATH if found is None else information.from_densities(found)
+    found = information.missing(rows.law) or information.densities(rows.law, seed, mi_passes, mi_items)
+    mi = found if isinstance(found, Unavailable) else information.from_densities(found)
     published = information.mi_published(rows.law, rows.batch, seed)
     return Evaluation(
         nll=likelihood.nll(rows),
@@ -151,10 +151,10 @@ def _figures(rows: Rows, samples: int, seed: int, mi_passes: int, mi_items: int)
     )
 
 
-def _marginal_kl(rows: Rows, found: information.Densities | None) -> Answer:
+def _marginal_kl(rows: Rows, found: information.Densities | Unavailable) -> Answer:
     if rows.prior is None:
         return information.PRIORS
-    return information.PATH if found is None else information.marginal_kl(rows.rate, found)
+    return found if isinstance(found, Unavailable) else information.marginal_kl(rows.rate, found)
 
 
 _NO_MEANS = Unavailable("the posterior's mean is not known")

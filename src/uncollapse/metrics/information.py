@@ -23,8 +23,16 @@ PAIRS = 2**20
 
 PATH = Unavailable("there is no law of z given x alone: the posterior depends on the path")
 PRIORS = Unavailable("the prior is conditional: items have priors of their own, and q(z) none to be held against")
+NO_UNITS = Unavailable("the model has no latent units")
 ALONE = Unavailable("one item has no other to be told from: give at least 2")
 SINGLES = Unavailable("every batch has one item, which has no other to be told from: give larger batches")
+
+
+def missing(law: Any) -> Unavailable | None:
+    """Why nothing can be said of how much z tells, by the posteriors of all items; None where it can."""
+    if law is None:
+        return PATH
+    return None if law.event_shape.numel() else NO_UNITS
 
 
 class Densities(NamedTuple):
@@ -87,7 +95,7 @@ def mutual_information(law: Any, seed: int = 0, passes: int = 5, limit: int = 10
         | (Hoffman & Johnson, 2016)
         | http://approximateinference.org/accepted/HoffmanJohnson2016.pdf
     """
-    return PATH if law is None else from_densities(densities(law, seed, passes, limit))
+    return missing(law) or from_densities(densities(law, seed, passes, limit))
 
 
 def from_densities(found: Densities) -> Answer:
@@ -168,8 +176,8 @@ def mi_published(law: Any, batch: Tensor, seed: int = 0, passes: int = 1) -> Ans
         seed: Decides the draws.
         passes: How many draws an item; one in the reference.
     """
-    if law is None:
-        return PATH
+    if none := missing(law):
+        return none
     try:
         negentropy = -law.entropy().double()
     except NotImplementedError:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from uncollapse.metrics.estimate import Answer, Estimate, Unavailable
+from uncollapse.metrics.information import NO_UNITS
 
 
 def variance_of_means(means: Tensor) -> Tensor:
@@ -38,6 +39,8 @@ def active_units(means: Tensor, threshold: float = 0.01) -> Answer:
         threshold: The least variance of an active unit.
     """
     n, units = len(means), means[0].numel()
+    if not units:
+        return NO_UNITS
     if n < 2:
         return Unavailable("the variance over items needs two items")
     variance = variance_of_means(means).flatten()

@@ -14,7 +14,8 @@ from uncollapse.distributions.bits import Bits
 from uncollapse.distributions.diagonal import Diagonal
 from uncollapse.distributions.fitted import LEAST, Fitted
 from uncollapse.errors import InputError
-from uncollapse.quantities import Count
+from uncollapse.nets.lipschitz import Injective
+from uncollapse.quantities import Count, Weight
 
 _LEAST = 0.5 * math.log(LEAST)
 
@@ -56,9 +57,11 @@ class MLPDecoder(nn.Module):
         hidden: The widths of the hidden layers, the first of them next to z.
         likelihood: "gaussian" for real numbers, "bernoulli" for zeros and ones.
         variance: Whose: of "elements", "shared", or "optimal"; of a Gaussian likelihood alone.
+        inverse_lipschitz: None for rectified layers. Else f is one under which no two z have one output, and this is
+            the inverse Lipschitz constant of each of its two maps (see `lipschitz.Injective`).
 
     Raises:
-        InputError: for a variance of a Bernoulli likelihood.
+        InputError: for a variance of a Bernoulli likelihood, and for an item too small to tell all z apart.
     """
 
     mean_square: Tensor
@@ -70,12 +73,14 @@ class MLPDecoder(nn.Module):
         hidden: list[Count],
         likelihood: Literal["gaussian", "bernoulli"] = "gaussian",
         variance: Literal["elements", "shared", "optimal"] = "elements",
+        inverse_lipschitz: Weight | None = None,
     ) -> None:
         super().__init__()
         if likelihood == "bernoulli" and variance != "elements":
             raise InputError(f'a Bernoulli likelihood has no variance to be "{variance}": leave `variance` out.')
         self.shape, self.likelihood, self.variance = tuple(shape), likelihood, variance
-        self.layers = layers(latent, hidden, math.prod(shape))
+        sizes = latent, hidden, math.prod(shape)
+        self.layers = layers(*sizes) if inverse_lipschitz is None else Injective(*sizes, inverse_lipschitz)
         if likelihood == "gaussian" and variance == "optimal":
             self.register_buffer("mean_square", torch.ones(()))
         elif likelihood == "gaussian":

@@ -30,7 +30,7 @@ class Player:
 
     def renew(self, scale: float) -> None:
         """A fresh optimiser, its memory gone, the learning rate multiplied by `scale`."""
-        self.scale, self._learning_rate = scale, self.optimiser.learning_rate * self.optimiser.factor
+        self.scale, self._learning_rate, self._factor = scale, self.optimiser.learning_rate, self.optimiser.factor
         self.steps = self.optimiser.over(self.parameters, scale) if self.parameters else None
 
     def step(self) -> None:
@@ -59,13 +59,23 @@ class Player:
 
     @property
     def learning_rate(self) -> float:
-        """The learning rate before the plateau's decays; what it is set to counts times their scale."""
+        """The learning rate before the plateau's decays; what it is set to counts times their scale and the factor."""
         return self._learning_rate
 
     @learning_rate.setter
     def learning_rate(self, value: float) -> None:
         self._learning_rate = float(value)
-        self._set(self._learning_rate * self.scale)
+        self._set(self._learning_rate * self._factor * self.scale)
+
+    @property
+    def factor(self) -> float:
+        """What the learning rate is multiplied by."""
+        return self._factor
+
+    @factor.setter
+    def factor(self, value: float) -> None:
+        self._factor = float(value)
+        self._set(self._learning_rate * self._factor * self.scale)
 
     @property
     def step_size(self) -> float:

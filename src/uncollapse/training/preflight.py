@@ -100,7 +100,7 @@ class Trial:
         # At once, as terms may hold parts of the model.
         self.model, self.objective = copy.deepcopy((descent.model, descent.objective))
         self.terms: dict[str, Any] = self.objective.terms
-        self.parameters = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        self.parameters = {name: p for name, p in self.model.named_parameters() if p.requires_grad and p.numel()}
         self.x, self.seed, self.device = x, seed, descent.device
         self.said: list[str] = []
         """What terms say of the bound themselves."""

@@ -1,0 +1,105 @@
+"""Whether remedies do on real text what their sources claim: runs every row of the catalogue, resumes, and reports.
+
+    python benchmarks/claims.py run FOLDER --data SNLI_FOLDER [--only free-bits mae] [--seeds 1]
+    python benchmarks/claims.py report FOLDER --keep docs/results/claims.json
+
+3,000 sentences, the networks of the recipe `snli-small`, 40 epochs at most; two runs at a time, one thread each. A
+claim is of the same model trained plainly, and its source's margin is for other data: what is asked here is the
+direction. It holds where the paired difference has it beyond two standard errors over items, and for "same" where it is
+within two of the margin.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+from typing import Any
+
+from uncollapse.data.kinds import KINDS
+from uncollapse.experiment import compare
+from uncollapse.experiment.catalogue import Claim, Remedy, remedies
+from uncollapse.experiment.run import read_json, write_json
+
+SAMPLES = 20
+LONG = ("procedure", "inference")
+SETTINGS = ["data.items=3000", "training.max_epochs=40", "training.plateau.not_before=8"]
+FIGURES = ("nll", "neg_elbo", "kl", "mi", "active_units")
+
+
+def rows() -> dict[str, Remedy]:
+    """The rows whose networks read text, the baselines first and what takes longest last."""
+    there = {name: one for name, one in remedies().items() if set(one.needs) <= set(KINDS["text"].facts)}
+    return dict(sorted(there.items(), key=lambda item: (item[1].place is not None, item[1].place in LONG)))
+
+
+def run(folder: Path, data: Path, names: list[str], seeds: int) -> None:
+    files = [f"--{split}={data / f'snli_18k.{split}.txt.gz'}" for split in ("train", "valid", "test")]
+    fit = ["text", "--recipe", "snli-small", *files, *(word for one in SETTINGS for word in ("--set", one))]
+    for seed in range(seeds):
+        compare.run(fit, list(dict.fromkeys(["plain", *names])), [seed], folder, jobs=2, samples=SAMPLES)
+
+
+def outcome(claim: Claim, difference: tuple[float, float] | None) -> str:
+    """What came of a claim, by the difference to plain and its standard error."""
+    if difference is None:
+        return "not measured"
+    value, error = difference
+    if claim.direction == "same":
+        held = abs(value) <= claim.margin + 2 * error
+    else:
+        held = value * (1 if claim.direction == "higher" else -1) > 2 * error
+    return f"{'held' if held else 'did not hold'} ({value:+.2f} ± {error:.2f})"
+
+
+def differences(row: Any, plain: Any, paired: Any) -> dict[str, tuple[float, float]]:
+    """What a row's figures are above plain ones, and the standard errors over items."""
+    found = {name: (one["value"], one["over_items"]) for name, one in paired.items()}
+    for name in FIGURES:
+        one, other = row[name], plain[name]
+        if name not in found and None not in (one.get("value"), other.get("value")):
+            found[name] = (one["value"] - other["value"], math.hypot(one.get("se") or 0, other.get("se") or 0))
+    return found
+
+
+def report(folder: Path, kept: Path) -> None:
+    """Prints each row's figures and its claims' outcomes, and keeps both; what was kept before stays."""
+    comparison = compare.collect(folder, SAMPLES)
+    paired, known = comparison.to_json()["differences"], read_json(kept) if kept.is_file() else {}
+    done = {row["remedy"]: row for row in comparison.rows if "verdict" in row and row["seed"] == 0}
+    for name, row in done.items():
+        found = differences(row, done["plain"], paired.get(name, {}))
+        claims = {
+            f"{one.metric} {one.direction}": outcome(one, found.get(one.metric)) for one in remedies()[name].claims
+        }
+        figures = {figure: [row[figure].get("value"), row[figure].get("se")] for figure in FIGURES}
+        time = row["cpu_seconds"]["value"] / done["plain"]["cpu_seconds"]["value"]
+        known[name] = {**figures, "time": time, "verdict": row["verdict"], "claims": claims}
+    write_json(kept, dict(sorted(known.items())))
+    print(f"| remedy | {' | '.join(FIGURES)} | time | verdict | claims |")
+    print("|---" * (len(FIGURES) + 4) + "|")
+    for name in [name for name in rows() if name in known]:
+        one = known[name]
+        cells = [_said(*one[figure]) for figure in FIGURES]
+        claims = "; ".join(f"{claim}: {came}" for claim, came in one["claims"].items())
+        print(f"| {name} | {' | '.join(cells)} | {one['time']:.1f} | {one['verdict'].split(':')[0]} | {claims} |")
+
+
+def _said(value: float | None, error: float | None) -> str:
+    return "n/a" if value is None else f"{value:.2f}" + (f" ± {error:.2f}" if error else "")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for command in ("run", "report"):
+        commands.add_parser(command).add_argument("folder", type=Path)
+    commands.choices["run"].add_argument("--data", type=Path, required=True)
+    commands.choices["run"].add_argument("--only", nargs="+", choices=list(rows()), default=list(rows()))
+    commands.choices["run"].add_argument("--seeds", type=int, default=1)
+    commands.choices["report"].add_argument("--keep", type=Path, required=True)
+    given = parser.parse_args()
+    if given.command == "run":
+        run(given.folder, given.data, given.only, given.seeds)
+    else:
+        report(given.folder, given.keep)
