@@ -67,7 +67,7 @@ def merging(names: Sequence[str]) -> list[str]:
 
 def _merge(recipe: str, names: Sequence[str]) -> bool:
     try:
-        compose(recipe, names)
+        validated(compose(recipe, names, ["data.train=any"]))
     except InputError:
         return False
     return True

@@ -110,6 +110,16 @@ def test_a_model_is_a_function_of_spec_and_seed(small: Callable[..., Spec]) -> N
     assert not torch.equal(first, parameters(small(overrides=("seed=1",))))
 
 
+@pytest.mark.parametrize("remedy", ["flow-posterior", "flow-prior"])
+def test_a_model_with_a_flow_is_counted_as_it_is_made(small: Callable[..., Spec], remedy: str) -> None:
+    said = small(remedy)
+
+    made = build.model(said, FACTS)
+
+    assert build.parameters(said, FACTS) == sum(p.numel() for p in made.parameters())
+    assert {p.device.type for p in made.parameters()} == {"cpu"}
+
+
 def test_building_a_model_leaves_the_global_generator_alone(small: Callable[..., Spec]) -> None:
     before = torch.get_rng_state()
     build.model(small(), FACTS)

@@ -144,10 +144,17 @@ RIVALS = [
     {"bag-features", "hybrid-cnn"},
     {"hybrid-cnn", "offset-initialisation"},
     {"bag-of-words", "bag-presence"},
-    {"batch-normalised", "delta", "diverse", "full-gaussian", "iterative", *OWN_PRIOR},
+    {"batch-normalised", "delta", "diverse", "flow-posterior", "full-gaussian", "iterative", *OWN_PRIOR},
     {name for name, remedy in remedies().items() if remedy.place == "inference"},
     {"autoregressive-prior", "flow-prior", "mixture-prior", "vampprior", *OWN_PRIOR},
 ]
+
+
+def _of_the_vae(name: str) -> bool:
+    """Whether a remedy sets what the model of `z-forcing` does not have."""
+    model = remedies()[name].patch.get("model", {})
+    kinds = any("kind" in model.get(net, {}) for net in ("encoder", "decoder"))
+    return name != "z-forcing" and (kinds or bool(model.keys() - {"encoder", "decoder"}))
 
 
 def test_all_other_pairs_combine() -> None:
@@ -157,7 +164,8 @@ def test_all_other_pairs_combine() -> None:
             validated(compose("demo", pair))
         except InputError:
             found.add(pair)
-    rivals = {pair for rivals in RIVALS for pair in itertools.combinations(sorted(rivals), 2)}
+    others = [{name, "z-forcing"} for name in remedies() if _of_the_vae(name) and reads("demo", name)]
+    rivals = {pair for rivals in [*RIVALS, *others] for pair in itertools.combinations(sorted(rivals), 2)}
     # They move the rate's weight alike, or charge it alike; of SA-VAE's two ways the one says how the other goes.
     alike = {
         ("aggressive-start", "slow-anneal"),

@@ -141,3 +141,14 @@ def test_a_posterior_without_a_law_has_no_verdict() -> None:
         return vae(x, q, samples)._replace(q=None)
 
     assert verdict(uc.evaluate(path, torch.randn(40, 4), samples=0)).startswith("unknown: ")
+
+
+def test_a_posterior_without_a_law_and_without_a_rate_is_collapsed() -> None:
+    vae = uc.VAE(Known(1, 1.0), Unit(), uc.StandardNormal(4))
+
+    def path(x: Tensor, q: Distribution | None = None, samples: int = 1) -> uc.Bound:
+        found = vae(x, q, samples)
+        return found._replace(q=None, kl=torch.full_like(found.kl, 0.01))
+
+    found = verdict(uc.evaluate(path, torch.randn(40, 4), samples=0))
+    assert found == "collapsed: KL 0.04 nats over all steps"

@@ -19,11 +19,14 @@ def verdict(figures: Evaluation) -> str:
 
     Collapsed: no unit is active, or the mutual information is below 0.1 nats. Mismatched: q(z) is more than 1.5 nats
     from the prior, beyond two standard errors. Partly collapsed: fewer than half of the units are active. The active
-    units depend on the scale of the latent space; the mutual information does not.
+    units depend on the scale of the latent space; the mutual information does not. Where the posterior depends on the
+    path there is neither; a KL below 0.1 nats, over all its steps, is collapse there too.
     """
     if figures.mi == NO_UNITS:
         return "no latents: -ELBO is the exact NLL, and no bound"
     units, mi = figures.active_units, figures.mi
+    if figures.rows.law is None and isinstance(figures.kl, Estimate) and figures.kl.value < NEGLIGIBLE:
+        return f"collapsed: KL {round(figures.kl.value, 2) + 0.0:.2f} nats over all steps"
     for answer in (units, mi):
         if isinstance(answer, Unavailable):
             return f"unknown: {answer.reason}"

@@ -16,7 +16,7 @@ from torch.distributions import (
 )
 
 from uncollapse.distributions.diagonal import Diagonal
-from uncollapse.distributions.flowed import Flowed, flows
+from uncollapse.distributions.flowed import Flowed, autoregressive
 from uncollapse.distributions.one_hots import OneHots
 from uncollapse.distributions.von_mises_fisher import VonMisesFisher
 from uncollapse.posteriors.choices import groups
@@ -168,7 +168,7 @@ class Flow(nn.Module):
 
     def __init__(self, latent: int, transforms: Count = 4, hidden: Sequence[Count] = (64, 64)) -> None:
         super().__init__()
-        self.flow = flows("prior").MAF(latent, transforms=transforms, hidden_features=tuple(hidden))
+        self.flow = autoregressive("the prior `flow`", latent, transforms, hidden)
 
     def forward(self) -> Distribution:
         return Flowed(self.flow)

@@ -66,7 +66,9 @@ def fit(
     # The spec in the folder is the one that was just written.
     judged = execute.judge(folder, samples=samples, items=items, hardware=hardware, trust=True)
     if leads:
-        _conclude(folder, judged, json, after=_next(folder, judged.report["verdict"], names, offered(kind).example))
+        coded = judged.figures.rows.law is not None
+        after = _next(folder, judged.report["verdict"], names, offered(kind).example, coded)
+        _conclude(folder, judged, json, after)
 
 
 def evaluate(
@@ -111,13 +113,15 @@ def _conclude(run: Path, judged: Judged, json: bool, after: str = "") -> None:
             show.say(f"{judged.figures}\n\n{judged.report['verdict']}{after}")
 
 
-def _next(folder: Path, verdict: str, remedies: str, example: str) -> str:
+def _next(folder: Path, verdict: str, remedies: str, example: str, coded: bool = True) -> str:
+    """What to do with a run; items that have no code are neither encoded nor interpolated."""
     run = shlex.quote(str(folder))
     lines = [
         f"uncollapse generate {run} -n 5",
         f"uncollapse interpolate {run} {example}",
         f"uncollapse encode {run} FILE -o z.npy",
     ]
+    lines = lines if coded else lines[:1]
     if verdict.startswith("mismatched"):  # No draws of the prior, which are new to the decoder.
         raised = "objective.weights.rate up to 1, without `beta` or a dial that keeps it lower"
         lines = [f"the same command with {raised}, and another --out", *lines[1:]]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import importlib
+from functools import singledispatch
 from typing import Any
 
 from torch import Tensor
 from torch.distributions import Distribution, Independent
 
 
-def family(law: Any) -> dict[str, Any]:
-    """What `restored` needs to know beside the law's parameters, as JSON."""
+@singledispatch
+def family(law: Any) -> dict[str, Any] | None:
+    """What `restored` needs to know beside the law's parameters, as JSON; None where that cannot be said."""
     wrapped = law.reinterpreted_batch_ndims if isinstance(law, Independent) else 0
     kind = type(law.base_dist if wrapped else law)
     return {"module": kind.__module__, "name": kind.__qualname__, "independent": wrapped}

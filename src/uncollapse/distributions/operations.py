@@ -7,6 +7,7 @@ dimension first registers its own.
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Sequence
 from functools import singledispatch
 from typing import Any, cast
@@ -111,6 +112,12 @@ def space(law: Any) -> str:
 @space.register
 def _(law: MixtureSameFamily) -> str:
     return space(law.component_distribution)
+
+
+@singledispatch
+def comparable(law: Any) -> int:
+    """How many items can be compared in pairs within seconds, for a law whose density takes many passes."""
+    return sys.maxsize
 
 
 @singledispatch

@@ -12,6 +12,7 @@ from torch import nn
 from uncollapse.language_model import language_model as without_latents
 from uncollapse.model import VAE
 from uncollapse.nets.lstm import initialise
+from uncollapse.nets.stochastic import ZForcing
 from uncollapse.quantities import Count, Maker, Slot
 
 
@@ -77,3 +78,23 @@ def _wrapped(network: nn.Module, wrappers: Mapping[str, Maker], latent: int) -> 
     for name in sorted(wrappers):
         network = wrappers[name](latent=latent, decoder=network)
     return network
+
+
+def z_forcing(
+    encoder: Annotated[Maker, Slot("backward-encoders", "lstm", later=True)],
+    decoder: Annotated[Maker, Slot("stochastic-decoders", "lstm", later=True)],
+    latent: Count,
+    initialisation: Literal["small_uniform", "offset", "torch"] = "torch",
+) -> ZForcing:
+    """A text's model with a latent variable at every step, whose posterior knows what follows; see `nets.stochastic`.
+
+    Arguments:
+        encoder: What reads a text from its end.
+        decoder: What writes it.
+        latent: The number of latent units of a step.
+        initialisation: Of the networks, see `nets.lstm.initialise`.
+    """
+    made = ZForcing(encoder(), decoder(latent=latent))
+    initialise(made, initialisation)
+    made.anew = partial(z_forcing, encoder, decoder, latent, initialisation)
+    return made

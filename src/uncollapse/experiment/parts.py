@@ -21,11 +21,11 @@ from uncollapse.data.kinds import KINDS, kind
 from uncollapse.errors import InputError
 from uncollapse.experiment import models
 from uncollapse.experiment.sections import GIVEN, Described, mark, parameters, section
-from uncollapse.nets import awd, dilated, hybrid, injective, lstm, mlp, recurrent, transformer
+from uncollapse.nets import awd, dilated, hybrid, injective, lstm, mlp, recurrent, stochastic, transformer
 from uncollapse.nets.critics import LatentCritic
 from uncollapse.nets.heads import BagOfWords
 from uncollapse.nets.vamp import VampPrior
-from uncollapse.posteriors import choices, committed, normalised, sphere
+from uncollapse.posteriors import choices, committed, flow, normalised, sphere
 from uncollapse.quantities import Said, Slot
 from uncollapse.terms import aggregate, balancing, controllers, decomposition, independence, mutual, rates
 from uncollapse.terms.activations import ActivationRegularisation
@@ -49,7 +49,7 @@ class Itself:
 
 SLOTS: dict[str, Table] = {
     "data": {name: kind(name) for name in KINDS},
-    "models": {"vae": models.vae, "language-model": models.language_model},
+    "models": {"vae": models.vae, "language-model": models.language_model, "z-forcing": models.z_forcing},
     "encoders": {
         "lstm": lstm.LSTMEncoder,
         "recurrent": recurrent.RecurrentEncoder,
@@ -66,6 +66,8 @@ SLOTS: dict[str, Table] = {
         "injective-lstm": injective.InjectiveDecoder,
         "mlp": mlp.MLPDecoder,
     },
+    "backward-encoders": {"lstm": stochastic.BackwardLSTM},
+    "stochastic-decoders": {"lstm": stochastic.StochasticLSTM},
     "wrappers": {
         "token-dropout": weaken.TokenDropout,
         "contiguous-dropout": weaken.ContiguousDropout,
@@ -81,6 +83,7 @@ SLOTS: dict[str, Table] = {
         "von-mises-fisher": sphere.von_mises_fisher,
         "power-spherical": sphere.power_spherical,
         "choices": choices.choices,
+        "flow": flow.flow,
         "iterative": iterative.posterior,
     },
     "priors": {

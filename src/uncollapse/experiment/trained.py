@@ -58,7 +58,10 @@ class Trained:
             found = [(ids, infer(self.model, self.inference, x, ids.tolist(), seed)) for ids, x in each]
             ids, laws = zip(*found, strict=True)
             if laws[0] is None:
-                raise InputError("this model's posterior depends on the path: it has no law to encode with.")
+                raise InputError(
+                    "this model's posterior depends on the path, so that an item has no code: nothing can be encoded, "
+                    "reconstructed or interpolated; draws of the prior (`generate`) can be written."
+                )
             if not laws[0].event_shape.numel():
                 raise InputError("this model has no latent units: there is nothing to encode or to decode from.")
             law = operations.take(operations.cat(laws), torch.cat(ids).argsort(stable=True))

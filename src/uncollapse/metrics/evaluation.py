@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from uncollapse.bound import Bound
@@ -127,6 +128,7 @@ def evaluate(
     return processes.first(lambda: _figures(rows, samples, seed, mi_passes, mi_items))
 
 
+@torch.no_grad()  # A law may have a network, whose every pass would be kept.
 def _figures(rows: Rows, samples: int, seed: int, mi_passes: int, mi_items: int) -> Evaluation:
     found = information.missing(rows.law) or information.densities(rows.law, seed, mi_passes, mi_items)
     mi = found if isinstance(found, Unavailable) else information.from_densities(found)
@@ -139,7 +141,7 @@ def _figures(rows: Rows, samples: int, seed: int, mi_passes: int, mi_items: int)
         mi=mi,
         mi_published=published,
         marginal_kl=_marginal_kl(rows, found),
-        active_units=_NO_MEANS if rows.means is None else units.active_units(rows.means),
+        active_units=_active_units(rows),
         perplexity=likelihood.perplexity(rows),
         effective_samples=likelihood.effective_samples(rows),
         kl_per_group=rows.kl.mean(0),
@@ -158,6 +160,12 @@ def _marginal_kl(rows: Rows, found: information.Densities | Unavailable) -> Answ
 
 
 _NO_MEANS = Unavailable("the posterior's mean is not known")
+
+
+def _active_units(rows: Rows) -> Answer:
+    if rows.law is None:
+        return information.PATH
+    return _NO_MEANS if rows.means is None else units.active_units(rows.means)
 
 
 def _warnings(rows: Rows, mi: Answer, published: Answer) -> Iterable[str]:

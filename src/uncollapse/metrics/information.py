@@ -60,9 +60,10 @@ def densities(law: Any, seed: int = 0, passes: int = 5, limit: int = 10_000) -> 
         law: The posteriors of all items, batch shape (N,).
         seed: Decides the draws and the items.
         passes: How many draws an item.
-        limit: The most items; of more, a random subset is taken, as the cost is their square.
+        limit: The most items; of more, a random subset is taken, as the cost is their square. Some laws are only
+            compared for fewer; see `operations.comparable`.
     """
-    total = law.batch_shape[0]
+    total, limit = law.batch_shape[0], min(limit, operations.comparable(law))
     items = torch.arange(total)
     if total > limit:
         items = torch.randperm(total, generator=generator(seed, "subset"))[:limit].sort().values

@@ -64,7 +64,7 @@ class RecurrentEncoder(nn.Module):
     def forward(self, x: Text) -> Tensor:
         """The outputs of every text, with shape (B, outputs)."""
         real = x.tokens != PAD
-        ways = [x.tokens, _reversed(x.tokens, real.sum(1))][: len(self.readers)]
+        ways = [x.tokens, reversed_steps(x.tokens, real.sum(1))][: len(self.readers)]
         # Padding is on the right of either, and no reader looks ahead: it cannot reach the states of tokens.
         read = [reader(self.embedding(way))[0] for reader, way in zip(self.readers, ways, strict=True)]
         found = self.output(torch.cat([pooled(states, real, self.pooling) for states in read], -1))
@@ -75,7 +75,8 @@ class RecurrentEncoder(nn.Module):
         return words(tokens).masked_fill((tokens < UNK).unsqueeze(2), 0).sum(1)
 
 
-def _reversed(tokens: Tensor, lengths: Tensor) -> Tensor:
-    """The tokens (B, T) of each text from its last to its first, then its padding."""
-    places = lengths.unsqueeze(1) - 1 - torch.arange(tokens.shape[1], device=tokens.device)
-    return tokens.gather(1, places.clamp(min=0)).masked_fill(places < 0, PAD)
+def reversed_steps(values: Tensor, lengths: Tensor) -> Tensor:
+    """The steps (B, T, ...) of each text from its last to its first, then zeros, which are padding."""
+    places = lengths.unsqueeze(1) - 1 - torch.arange(values.shape[1], device=values.device)
+    places = places.view(*places.shape, *(1,) * (values.ndim - 2))
+    return values.take_along_dim(places.clamp(min=0), 1).masked_fill(places < 0, PAD)
