@@ -6,6 +6,7 @@ import hashlib
 import json
 import operator
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -30,6 +31,7 @@ from uncollapse.randomness import seeded
 from uncollapse.training.checkpoints import Checkpoints, newest_best
 from uncollapse.training.devices import Precision
 from uncollapse.training.listeners import JSONLines, Listener
+from uncollapse.training.preflight import preflight
 from uncollapse.training.progress import progress as progress_on
 from uncollapse.training.trainable import networks
 from uncollapse.training.trainer import CHECKPOINT_SECONDS
@@ -59,7 +61,8 @@ def fit(
     """Trains a model of one's own, with remedies from the catalogue, and leaves the best weights in it.
 
     The same call with the same `out` goes on from the last checkpoint. SIGINT (Ctrl-C, or a notebook's stop) and
-    SIGTERM take effect at the end of the step, after a checkpoint; a second one at once.
+    SIGTERM take effect at the end of the step, after a checkpoint; a second one at once. Warns of a term that no
+    parameter changes.
 
     Arguments:
         model: An `nn.Module` that returns a `Bound` from `(x, q=None, samples=1)` and names its players, such as
@@ -108,6 +111,8 @@ def fit(
         checkpoint_seconds=checkpoint_seconds,
         **hardware.settings(),
     )
+    for remark in preflight(trainer):
+        warnings.warn(remark, stacklevel=2)
     with ExitStack() as held:
         if folder:
             asked = {"remedies": list(remedies)}

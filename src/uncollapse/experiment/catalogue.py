@@ -114,6 +114,29 @@ class Recipe(Section):
     remedies: dict[str, Patch] = Field(default_factory=dict)
 
 
+class Refusal(Section):
+    """Remedies that cannot be combined though their patches merge.
+
+    Arguments:
+        these, those: Their names: none of the one list goes with any of the other.
+        why: The reason, in words that go on after "as".
+    """
+
+    these: list[str]
+    those: list[str]
+    why: str
+
+    def met(self, names: Iterable[str]) -> tuple[str, str] | None:
+        """The first of each list among some names; None where there is none of one list."""
+        here = sorted(names)
+        found = [next((name for name in here if name in side), None) for side in (self.these, self.those)]
+        return (found[0], found[1]) if found[0] and found[1] else None
+
+    def __str__(self) -> str:
+        these, those = (", ".join(f"`{name}`" for name in side) for side in (self.these, self.those))
+        return f"- {these} with {those}, as {self.why}."
+
+
 class _Loader(yaml.SafeLoader):
     """Safe YAML in which `1e-3` is a number, as in YAML 1.2, and not a text, as PyYAML has it."""
 
@@ -183,6 +206,13 @@ def references() -> dict[str, Reference]:
     """The publications by the names that remedies and recipes cite them by."""
     said = parse(FOLDER.joinpath("references.yaml").read_text("utf-8"), "references.yaml")
     return {name: Reference(**entry) for name, entry in said.items()}
+
+
+@cache
+def refusals() -> tuple[Refusal, ...]:
+    """The remedies that cannot be combined though their patches merge."""
+    said = parse(FOLDER.joinpath("refusals.yaml").read_text("utf-8"), "refusals.yaml")
+    return tuple(Refusal(**entry) for entry in said)
 
 
 def _cited(entry: Patch) -> Patch:

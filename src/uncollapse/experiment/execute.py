@@ -24,6 +24,7 @@ from uncollapse.metrics.evaluation import Evaluation, evaluate
 from uncollapse.randomness import generator
 from uncollapse.training.checkpoints import Checkpoints, read
 from uncollapse.training.listeners import JSONLines, Listener
+from uncollapse.training.preflight import preflight
 from uncollapse.training.trainer import CHECKPOINT_SECONDS
 
 
@@ -47,7 +48,7 @@ def train(
         hardware: What to train on.
         checkpoint_seconds: The longest time between two checkpoints within an epoch.
         tell: Hears how far the reading of the data is.
-        say: Hears, before the model is made, what a person should know of the data; a sentence a call.
+        say: Hears, before the training, what a person should know of the data and of the terms; a sentence a call.
 
     Raises:
         InputError: where the spec or the folder cannot be used, or where another process trains in the folder.
@@ -73,6 +74,9 @@ def train(
         checkpoint_seconds=checkpoint_seconds,
         **hardware.settings(),
     )
+    for remark in preflight(trainer):
+        if say:
+            say(remark)
     # Only now, so that a spec that cannot be built leaves no folder behind.
     with ExitStack() as held:
 
