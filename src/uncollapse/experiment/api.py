@@ -177,20 +177,30 @@ def load(path: str | Path, model: nn.Module | None = None, trust: bool = False) 
     spec = validated(run.read_spec(path), trust)
     if model is None and (spec.model is None or spec.data is None):
         raise InputError(f"the run `{path}` is of someone's own network: call `load(path, model=...)` with it.")
-    best = newest_best(path / run.CHECKPOINTS, run.read_environment(path)["identity"])
-    if best is None:
-        raise InputError(f"the run `{path}` has no checkpoint yet: let it train for an epoch.")
+    weights = best_weights(path)
     interface: Interface = Tensors()
     if model is None:
         interface = _interface(path, build.kind(spec))
-        _check_fit(spec, interface.facts, best.tensors, path)
+        _check_fit(spec, interface.facts, weights, path)
         run.check_kept(path, build.kind(spec).kept)
         model = build.model(spec, interface.facts)
     try:
-        model.load_state_dict(best.tensors)
+        model.load_state_dict(weights)
     except RuntimeError as error:
         raise InputError(f"the weights of `{path}` do not fit the model: {' '.join(str(error).split())}") from None
     return Trained(model.eval(), interface, build.inference(spec.training))
+
+
+def best_weights(path: Path) -> dict[str, Tensor]:
+    """The best weights of a run, by the names that its model has for them.
+
+    Raises:
+        InputError: where there is no checkpoint, or where it is damaged or another run's.
+    """
+    best = newest_best(path / run.CHECKPOINTS, run.read_environment(path)["identity"])
+    if best is None:
+        raise InputError(f"the run `{path}` has no checkpoint yet: let it train for an epoch.")
+    return best.tensors
 
 
 def _interface(path: Path, kind: type[Kind]) -> Interface:

@@ -20,6 +20,7 @@ from uncollapse.experiment.api import load
 from uncollapse.experiment.hardware import ONE, Hardware
 from uncollapse.experiment.probe import ITEMS, Probe
 from uncollapse.experiment.spec import Spec, identity, validated
+from uncollapse.experiment.start import start
 from uncollapse.metrics.evaluation import Evaluation, evaluate
 from uncollapse.randomness import generator
 from uncollapse.training.checkpoints import Checkpoints, read
@@ -60,7 +61,7 @@ def train(
             say(remark)
     model = build.model(spec, data.facts)
     valid = data.batches("valid")
-    processes, named = hardware.processes, identity(spec, data.fingerprint)
+    processes, named = hardware.processes, identity(spec, data.fingerprint, start(spec, model, data))
     probe = Probe(out / run.PROBE, model, subset(valid, ITEMS), processes, build.inference(spec.training))
     heard = [run.SameFolder(out), probe, JSONLines(out / run.METRICS), *listeners] if processes.leads else [probe]
     trainer = build.trainer(
