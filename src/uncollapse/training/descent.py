@@ -224,7 +224,8 @@ class Descent:
         total = None
         if clip is not None and measured:
             norms = {name: self._norm(self.players[name]) for name in measured}
-            total = torch.linalg.vector_norm(torch.stack([*norms.values()])) * stretch
+            total = torch.linalg.vector_norm(torch.stack([*norms.values()]))
+            total = total if isinstance(stretch, float) and stretch == 1 else total * stretch
             shorten((self.players[name] for name in self._models(players)), clip, total)
         for name in players:
             self.players[name].step()
