@@ -116,7 +116,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(text: Path) -> Path:
     options = Options(train=text, recipe="he2019-synthetic", overrides=SMALL)
-    return reproduce.watched({"plain": options.spec("text", ["plain"], 0)}, "mini", text.parent)["plain"]
+    return reproduce.watched(options.spec("text", ["plain"], 0), "mini", "plain", text.parent)
 
 
 def test_a_course_has_what_is_due(run: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -52,7 +53,8 @@ def reproduce(
     if json:
         return show.document(found)
     _tell(entry, found)
-    show.say(f"\n{path} has it all; the runs are in {out / scale}.")
+    drawn = f"; `uncollapse report {shlex.quote(str(path))}` draws it" if entry.draws in reproduce.WATCHED else ""
+    show.say(f"\n{path} has it all{drawn}; the runs are in {out / scale}.")
 
 
 def _list(json: bool) -> None:
@@ -81,9 +83,7 @@ def _made(
     assert draws is not None
     word, options = asked(entry, size, data, overrides)
     if draws in reproduce.WATCHED:
-        specs = specs_of(word, options, scale)
-        with show.training(quiet) as shown:
-            return reproduce.of_course(draws, reproduce.watched(specs, scale.recipe, out / "watched", shown))
+        return reproduce.of_course(draws, _watched(specs_of(word, options, scale), scale.recipe, out, quiet))
     folder, seeds = out / scale.folder, list(range(scale.seeds))
     names = [options.title([remedy]) for remedy in scale.remedies]
     found = comparing.run(word, options, names, seeds, folder, jobs, scale.samples, None)
@@ -92,6 +92,19 @@ def _made(
         runs = {name: reproduce.of_evaluations(folder / "cells" / f"{name}-seed0", scale.samples) for name in names}
         return {"runs": runs}
     return reproduce.of_comparison(draws, found.only(names, seeds))
+
+
+def _watched(specs: dict[str, Spec], recipe: str, out: Path, quiet: bool) -> dict[str, Path]:
+    """The runs by remedy, trained one after the other."""
+    from uncollapse.experiment.reproduce import watched
+
+    runs: dict[str, Path] = {}
+    for remedy, spec in specs.items():
+        if not quiet:
+            show.note(f"training {remedy}, {len(runs) + 1} of {len(specs)}")
+        with show.training(quiet) as shown:
+            runs[remedy] = watched(spec, recipe, remedy, out / "watched", shown)
+    return runs
 
 
 def asked(entry: Reproduction, size: Size, data: Path | None, overrides: tuple[str, ...] = ()) -> tuple[str, Options]:

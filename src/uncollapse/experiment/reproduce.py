@@ -134,22 +134,20 @@ def named(name: str) -> Reproduction:
     return reproductions()[name]
 
 
-def watched(specs: Mapping[str, Spec], recipe: str, out: Path, listeners: Sequence[Listener] = ()) -> dict[str, Path]:
-    """Trains with some remedies, one after the other, with their course; what is trained already stays as it is.
+def watched(spec: Spec, recipe: str, remedy: str, out: Path, listeners: Sequence[Listener] = ()) -> Path:
+    """The folder of a run that was trained with its course; one that is trained already stays as it is.
 
     Arguments:
-        specs: By the names of the remedies.
-        recipe: What the specs started from.
+        spec: Of the run.
+        recipe, remedy: What it is made of, by name.
         out: Where the runs' folders go.
         listeners: As for `execute.train`.
     """
     from uncollapse.experiment import execute
 
-    runs = {remedy: out / f"{recipe}-{remedy}-seed{spec.seed}" for remedy, spec in specs.items()}
-    for remedy, spec in specs.items():
-        asked = {"recipe": recipe, "remedy": remedy}
-        execute.train(spec, runs[remedy], asked, listeners, observe=_observer(runs[remedy], spec))
-    return runs
+    run = out / f"{recipe}-{remedy}-seed{spec.seed}"
+    execute.train(spec, run, {"recipe": recipe, "remedy": remedy}, listeners, observe=_observer(run, spec))
+    return run
 
 
 def _observer(run: Path, spec: Spec) -> Callable[[nn.Module, Data], Listener]:
