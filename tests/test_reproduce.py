@@ -186,6 +186,15 @@ def test_a_trajectory_follows_the_item_that_ends_farthest_out() -> None:
     assert [(one["true"], one["inferred"]) for one in found["steps"]] == [([0.0], [0.1]), ([-2.0], [0.3])]
 
 
+def test_of_many_units_information_alone_is_kept(text: Path, tmp_path: Path) -> None:
+    overrides = (*SMALL, "model.latent=3", "training.max_epochs=1")
+    spec = Options(train=text, recipe="he2019-synthetic", overrides=overrides).spec("text", ["plain"], 0)
+    runs = {"plain": reproduce.watched(spec, "mini", "plain", tmp_path)}
+    assert len(reproduce.of_course("course", runs)["runs"]["plain"]) == 3
+    with pytest.raises(InputError, match="more than two latent units"):
+        reproduce.of_course("space", runs)
+
+
 # The command, on a registry in miniature.
 
 

@@ -29,6 +29,7 @@ def reproduce(
     data: Place | None = None,
     out: Place = Path("runs/reproduce"),
     overrides: Annotated[tuple[str, ...], Parameter(name="--set", show_default=False)] = (),
+    device: str = "cpu",
     jobs: Jobs = 2,
     json: bool = False,
 ) -> None:
@@ -40,6 +41,7 @@ def reproduce(
         data: A text of yours, one item a line; of a table at the scale small in place of the standard library's.
         out: Where runs and results go; reproductions share the runs that they have in common.
         overrides: Any entry of the spec as path=value; repeatable.
+        device: Where to train, such as cpu or cuda.
         jobs: How many to train at the same time, of a table.
         json: Print what it came to as JSON.
     """
@@ -48,7 +50,8 @@ def reproduce(
     if name is None:
         return _list(json)
     entry = reproduce.named(name)
-    found = reproduce.document(entry, scale, _made(entry, scale, data, out / scale, overrides, jobs, json))
+    word, options = asked(entry, scale, data, overrides, device)
+    found = reproduce.document(entry, scale, _made(entry, entry.at(scale), word, options, out / scale, jobs, json))
     path = _stored(found, out / scale)
     if json:
         return show.document(found)
@@ -74,16 +77,15 @@ def _costs(entry: Reproduction) -> list[str]:
 
 
 def _made(
-    entry: Reproduction, size: Size, data: Path | None, out: Path, overrides: tuple[str, ...], jobs: int, quiet: bool
+    entry: Reproduction, scale: Scale, word: str, options: Options, out: Path, jobs: int, quiet: bool
 ) -> dict[str, Any]:
     """What a reproduction comes to."""
     from uncollapse.experiment import reproduce
 
-    scale, draws = entry.at(size), entry.draws
+    draws = entry.draws
     assert draws is not None
-    word, options = asked(entry, size, data, overrides)
     if draws in reproduce.WATCHED:
-        return reproduce.of_course(draws, _watched(specs_of(word, options, scale), scale.recipe, out, quiet))
+        return reproduce.of_course(draws, _watched(word, options, scale, out / "watched", quiet))
     folder, seeds = out / scale.folder, list(range(scale.seeds))
     names = [options.title([remedy]) for remedy in scale.remedies]
     found = comparing.run(word, options, names, seeds, folder, jobs, scale.samples, None)
@@ -94,20 +96,22 @@ def _made(
     return reproduce.of_comparison(draws, found.only(names, seeds))
 
 
-def _watched(specs: dict[str, Spec], recipe: str, out: Path, quiet: bool) -> dict[str, Path]:
+def _watched(word: str, options: Options, scale: Scale, out: Path, quiet: bool) -> dict[str, Path]:
     """The runs by remedy, trained one after the other."""
     from uncollapse.experiment.reproduce import watched
 
-    runs: dict[str, Path] = {}
+    specs, hardware, runs = specs_of(word, options, scale), options.launch(), dict[str, Path]()
     for remedy, spec in specs.items():
         if not quiet:
             show.note(f"training {remedy}, {len(runs) + 1} of {len(specs)}")
         with show.training(quiet) as shown:
-            runs[remedy] = watched(spec, recipe, remedy, out / "watched", shown)
+            runs[remedy] = watched(spec, scale.recipe, remedy, out, shown, hardware)
     return runs
 
 
-def asked(entry: Reproduction, size: Size, data: Path | None, overrides: tuple[str, ...] = ()) -> tuple[str, Options]:
+def asked(
+    entry: Reproduction, size: Size, data: Path | None, overrides: tuple[str, ...] = (), device: str = "cpu"
+) -> tuple[str, Options]:
     """What to train on, and the options of `fit` that a reproduction stands for.
 
     Raises:
@@ -123,7 +127,7 @@ def asked(entry: Reproduction, size: Size, data: Path | None, overrides: tuple[s
     if data is not None and kind == "synthetic":
         raise InputError(f"`{entry.name}` at the scale `{size}` makes its own data: leave out `--data`.")
     settings = (*scale.settings, *(scale.of_a_file if data else ()), *overrides)
-    options = Options(train=data, recipe=scale.recipe, catalogue=VARIANTS, overrides=settings)
+    options = Options(train=data, recipe=scale.recipe, catalogue=VARIANTS, overrides=settings, device=device)
     return ("text" if data else kind), options
 
 

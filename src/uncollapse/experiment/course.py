@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,21 +42,29 @@ class Course:
         model: What is trained.
         batches: The validation items.
         inference: How q is found.
+        measures: Those that are taken, by name.
     """
 
-    def __init__(self, folder: Path, model: nn.Module, batches: Batched, inference: Inference = amortised) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        model: nn.Module,
+        batches: Batched,
+        inference: Inference = amortised,
+        measures: Sequence[str] = tuple(SCHEDULE),
+    ) -> None:
         items, how = batches.items.order.sort().values, {"inference": inference}
         many, few = (Batched(batches.make, some.split(BATCH)) for some in (items, items[:FEW]))
         figures = {"samples": 0, "bound_samples": 1, "mi_passes": 5}
-        self.folder = folder
-        self.measures: dict[str, Callable[[], Any]] = {
+        every: dict[str, Callable[[], Any]] = {
             "space": partial(mean_space, model, many, **how),
             "trajectory": partial(mean_space, model, few, **how),
             "information": partial(evaluate, model, many, **figures, **how),
         }
+        self.folder, self.measures = folder, {name: every[name] for name in measures}
 
     def __call__(self, moment: Moment) -> None:
-        for name in due(moment):
+        for name in self.measures.keys() & due(moment):
             path = self.folder / f"{name}-{'end' if moment.kind == 'end' else f'{moment.step:08d}'}.json"
             if not path.exists():
                 self.folder.mkdir(parents=True, exist_ok=True)

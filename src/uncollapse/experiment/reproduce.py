@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from uncollapse.data.kinds import Data
+    from uncollapse.experiment.hardware import Hardware
     from uncollapse.experiment.spec import Spec
     from uncollapse.experiment.summary import Comparison
     from uncollapse.training.listeners import Listener
@@ -134,19 +135,27 @@ def named(name: str) -> Reproduction:
     return reproductions()[name]
 
 
-def watched(spec: Spec, recipe: str, remedy: str, out: Path, listeners: Sequence[Listener] = ()) -> Path:
+def watched(
+    spec: Spec,
+    recipe: str,
+    remedy: str,
+    out: Path,
+    listeners: Sequence[Listener] = (),
+    hardware: Hardware | None = None,
+) -> Path:
     """The folder of a run that was trained with its course; one that is trained already stays as it is.
 
     Arguments:
         spec: Of the run.
         recipe, remedy: What it is made of, by name.
         out: Where the runs' folders go.
-        listeners: As for `execute.train`.
+        listeners, hardware: As for `execute.train`; this process and its CPU where there is no hardware.
     """
     from uncollapse.experiment import execute
+    from uncollapse.experiment.hardware import ONE
 
-    run = out / f"{recipe}-{remedy}-seed{spec.seed}"
-    execute.train(spec, run, {"recipe": recipe, "remedy": remedy}, listeners, observe=_observer(run, spec))
+    run, asked = out / f"{recipe}-{remedy}-seed{spec.seed}", {"recipe": recipe, "remedy": remedy}
+    execute.train(spec, run, asked, listeners, hardware or ONE, observe=_observer(run, spec))
     return run
 
 
@@ -155,16 +164,28 @@ def _observer(run: Path, spec: Spec) -> Callable[[nn.Module, Data], Listener]:
     from uncollapse.experiment.execute import subset
     from uncollapse.experiment.probe import ITEMS
 
-    inference = build.inference(spec.training)
-    return lambda model, data: course.Course(
-        run / course.FOLDER, model, subset(data.batches("valid"), ITEMS), inference
-    )
+    # By weights, as more units need, so many looks at posterior mean space would take longer than the training.
+    latent: int | None = getattr(spec.model, "latent", None)
+    measures = tuple(course.SCHEDULE) if latent in (1, 2) else ("information",)
+
+    def observe(model: nn.Module, data: Data) -> Listener:
+        some = subset(data.batches("valid"), ITEMS)
+        return course.Course(run / course.FOLDER, model, some, build.inference(spec.training), measures)
+
+    return observe
 
 
 def of_course(draws: Draws, runs: Mapping[str, Path]) -> dict[str, Any]:
-    """What is drawn of watched trainings."""
+    """What is drawn of watched trainings.
+
+    Raises:
+        InputError: where one was not watched in posterior mean space.
+    """
     from uncollapse.experiment.course import records
 
+    for run in runs.values():
+        if draws != "course" and not records(run, draws):
+            raise InputError(f"`{run}` has more than two latent units, of which no posterior mean space is kept.")
     made: dict[str, Callable[[Path], Any]] = {
         "space": lambda run: records(run, "space"),
         "trajectory": lambda run: _trajectory(records(run, "trajectory")),

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from uncollapse.bound import Batch, Bound, size
+from uncollapse.bound import Batch, Bound, device, size
 from uncollapse.data.batches import numbered, source
 from uncollapse.distributions import operations
 from uncollapse.errors import InputError
@@ -182,7 +182,7 @@ def mean_space(
     with torch.no_grad(), evaluating(model):
         for index, (ids, x) in enumerate(numbered(source(data, batch_size))):
             x = placed(model, x)
-            with seeded(seed, "mean space", index):
+            with seeded(seed, "mean space", index, device=device(x)):
                 q = infer(model, inference, x, ids.tolist(), seed)
                 wrong = _missing(q)
                 if q is None or wrong is not None:
