@@ -219,8 +219,10 @@ def test_a_miniature_is_told_and_kept(
     arguments = ["reproduce", f"mini/{draws}", "--data", text, "--out", miniature]
     told = ask(capsys, *arguments)
     kept = json.loads((miniature / "small" / f"mini-{draws}.json").read_text())
-    assert told.startswith("Figure 2 of Lagging Inference Networks")
-    assert "It shows this. Here: it is tiny." in told
+    labels = [line.split("  ")[0] for line in told.split("\n\n")[0].splitlines() if not line.startswith(" ")]
+    assert labels == ["Figure 2", "compared", "departs", "settings", "source"]
+    assert "It shows this." in told
+    assert "training.max_epochs=2" in told
     assert "\nplain " in told
     assert kept["draws"] == draws
     assert json.loads(ask(capsys, *arguments, "--json")) == kept

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
@@ -51,7 +52,8 @@ def reproduce(
         return _list(json)
     entry = reproduce.named(name)
     word, options = asked(entry, scale, data, overrides, device)
-    found = reproduce.document(entry, scale, _made(entry, entry.at(scale), word, options, out / scale, jobs, json))
+    made = _made(entry, entry.at(scale), word, options, out / scale, jobs, json)
+    found = reproduce.document(entry, scale, options.overrides, made)
     path = _stored(found, out / scale)
     if json:
         return show.document(found)
@@ -146,20 +148,27 @@ def _stored(found: dict[str, Any], out: Path) -> Path:
 
 
 def _tell(entry: Reproduction, found: dict[str, Any]) -> None:
-    """The source, what it shows, and what came of it."""
-    departs = f" Here: {found['departs']}." if found["departs"] else ""
-    show.say(f"{entry.source} of {entry.cite.title} ({entry.cite.year}): {entry.says}{departs}\n")
+    """The source, what it shows, how this departs from it, and what came of it."""
+    cite = f"{entry.cite.title} ({entry.cite.authors}, {entry.cite.year}), {entry.cite.url}"
+    told = [(entry.source, entry.says), ("compared", entry.compared), ("departs", found["departs"] or "")]
+    show.entries([*told, ("settings", ", ".join(found["settings"])), ("source", cite)])
+    print()
     show.table(TABLES[found["draws"]](found))
 
 
 def _space(found: dict[str, Any]) -> list[list[str]]:
     names = ("spread_true", "spread_inferred", "slope")
     body = [
-        [remedy, str(one["step"]), *(_shown(one[name]) for name in names)]
+        [
+            remedy,
+            str(one["step"]),
+            f"{fmean(z[0] for z in one['inferred']):.2f}",
+            *(_shown(one[name]) for name in names),
+        ]
         for remedy, records in found["runs"].items()
         for one in records
     ]
-    return [["training", "step", "spread of the true means", "spread of q's means", "slope"], *body]
+    return [["training", "step", "mean of q's means", "spread of the true means", "of q's means", "slope"], *body]
 
 
 def _trajectory(found: dict[str, Any]) -> list[list[str]]:

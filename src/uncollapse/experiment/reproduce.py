@@ -226,8 +226,17 @@ def of_evaluations(run: Path, samples: int) -> dict[str, Any]:
     return found
 
 
-def document(entry: Reproduction, scale: Literal["small", "paper"], content: Mapping[str, Any]) -> dict[str, Any]:
-    """What a reproduction came to, with all that a reader must know of it."""
+def document(
+    entry: Reproduction, scale: Literal["small", "paper"], settings: Sequence[str], content: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What a reproduction came to, with all that a reader must know of it.
+
+    Arguments:
+        entry: The reproduction.
+        scale: At which it was made.
+        settings: Of all runs, as path=value, those that a person asked for among them.
+        content: What it came to.
+    """
     about = entry.at(scale)
     return {
         "id": entry.name,
@@ -238,7 +247,7 @@ def document(entry: Reproduction, scale: Literal["small", "paper"], content: Map
         "draws": entry.draws,
         "scale": scale,
         "recipe": about.recipe,
-        "settings": about.settings,
+        "settings": list(settings),
         "departs": about.departs,
         "published": entry.published,
         **content,
