@@ -1,4 +1,4 @@
-"""Remedies of the aggregate posterior, in training."""
+"""Remedies of the aggregate posterior: what they are told of the data."""
 
 from __future__ import annotations
 
@@ -15,18 +15,6 @@ from uncollapse.experiment.compose import compose
 from uncollapse.experiment.spec import validated
 from uncollapse.training.trainer import Trainer
 
-REMEDIES = (
-    "beta-tcvae",
-    "contrastive",
-    "density-gap",
-    "dip-vae-1",
-    "dip-vae-2",
-    "hfvae",
-    "hsic",
-    "infovae",
-    "mae",
-    "wae-mmd",
-)
 SIZES = {
     "text": [f"model.{net}.{size}=4" for net in ("encoder", "decoder") for size in ("embedding", "hidden")],
     "vectors": ["model.encoder.hidden=[4]", "model.decoder.hidden=[4]"],
@@ -49,47 +37,9 @@ def trainer(recipe: str, remedies: str, file: Path, *settings: str) -> Trainer:
     return build.trainer(spec.training, model, data.batches("train"), data.batches("valid"), seed=spec.seed)
 
 
-@pytest.mark.parametrize(
-    "remedies",
-    [
-        "aggressive+contrastive",
-        "autoregressive-prior+density-gap",
-        "beta-tcvae+sa-vae",
-        "beta-tcvae+vampprior",
-        "dip-vae-2+full-gaussian",
-        "full-gaussian+mae",
-        "mixture-prior+density-gap",
-        "dip-vae-1+von-mises-fisher",
-        "density-gap+von-mises-fisher",
-        "beta-tcvae+von-mises-fisher",
-        "contrastive+power-spherical",
-        "mae+power-spherical",
-        "hfvae+svi",
-    ],
-)
-def test_they_train_beside_other_posteriors_priors_and_inferences(remedies: str, files: dict[str, Path]) -> None:
-    run = trainer("vectors", remedies, files["vectors"])
-    run.fit()
-
-    assert all(parameter.isfinite().all() for parameter in run.model.parameters())
-
-
 def items_told(run: Trainer) -> int:
     rate: Any = run.objective.terms["rate"]
     return rate.training_items
-
-
-@pytest.mark.parametrize("recipe", SIZES)
-@pytest.mark.parametrize("remedy", REMEDIES)
-def test_every_parameter_moves_and_stays_finite(remedy: str, recipe: str, files: dict[str, Path]) -> None:
-    run = trainer(recipe, remedy, files[recipe])
-    before = {name: parameter.clone() for name, parameter in run.model.named_parameters()}
-
-    run.fit()
-
-    for name, parameter in run.model.named_parameters():
-        assert parameter.isfinite().all(), name
-        assert not torch.equal(parameter, before[name]), name
 
 
 @pytest.mark.parametrize("recipe", SIZES)

@@ -182,6 +182,19 @@ def test_after_a_mismatch_fit_advises_no_draws_of_the_prior() -> None:
     assert "objective.weights.rate" in says
     assert "generate" not in says
     assert "uncollapse interpolate run" in says
+    charged = fitting._next(Path("run"), "mismatched: KL(q(z) || p(z)) is at least 6.0", "mae", "A B", charged=True)
+    assert "a prior that learns where codes are" in charged
+    assert "objective.weights.rate" not in charged
+
+
+@pytest.mark.parametrize(
+    ("remedies", "charged"), [("plain", True), ("anneal", True), ("beta", False), ("infovae", False), ("mae", True)]
+)
+def test_whether_the_rate_is_charged_in_the_end_is_the_specs_to_say(remedies: str, charged: bool) -> None:
+    from uncollapse.experiment.compose import compose
+    from uncollapse.experiment.spec import validated
+
+    assert fitting._charged(validated(compose("demo", [remedies])).training) == charged
 
 
 def test_fit_names_its_folder_after_recipe_remedies_and_seed(

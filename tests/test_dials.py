@@ -35,6 +35,11 @@ def test_linear_waits_at_its_start_where_it_is_held() -> None:
     assert [held(step) for step in range(10, 60)] == [free(step) for step in range(50)]
 
 
+@pytest.mark.parametrize(("step", "value"), [(10_000, 0.0), (25_000, 0.1), (40_000, 0.2), (99_999, 0.2)])
+def test_linear_climbs_to_its_cap_after_a_hold(step: int, value: float) -> None:  # T38: 1 / 150,000 a step, up to 0.2
+    assert Linear(0.0, 0.2, 30_000, hold=10_000)(step) == pytest.approx(value, abs=1e-5)
+
+
 @pytest.mark.parametrize(("step", "value"), [(0, 0.0), (10_000, 0.316060), (30_000, 0.475106)])
 def test_saturating_comes_ever_closer(step: int, value: float) -> None:  # T27: lambda_m = 0.5, r = 1e-4
     assert Saturating(0.0, 0.5, 10_000)(step) == pytest.approx(value, abs=1e-6)

@@ -66,16 +66,6 @@ def test_samples_and_items_are_scored_as_if_alone() -> None:
     torch.testing.assert_close(model(z, x.seen).log_prob(x.target), torch.cat(alone, 1))
 
 
-def test_a_skip_without_weight_is_no_skip(float64: None) -> None:
-    plain, skip = decoder().eval(), decoder(skip=True).eval()
-    weights = plain.state_dict()
-    weights["output.weight"] = torch.cat([weights["output.weight"], torch.zeros(V, D)], 1)
-    skip.load_state_dict(weights)
-    x, z = text(), torch.randn(2, 4, D)
-
-    torch.testing.assert_close(skip(z, x.seen).log_prob(x.target), plain(z, x.seen).log_prob(x.target))
-
-
 @pytest.mark.parametrize("which", ["dropout_in", "dropout_out"])
 def test_dropouts_act_in_training_alone(which: str) -> None:
     model, x, z = decoder(), text(), torch.randn(1, 4, D)

@@ -97,12 +97,3 @@ def test_dropouts_act_in_training_alone(which: str) -> None:
     model.eval()
     a, b = (model(z, x.seen).log_prob(x.target) for _ in range(2))
     assert torch.equal(a, b)
-
-
-def test_with_a_skip_alone_the_logits_depend_on_z_only() -> None:
-    model, x = decoder(skip=True), text()
-    model.output.weight.data[:, : H + D] = 0
-    law = model(torch.randn(1, 4, D), x.seen)
-
-    torch.testing.assert_close(law.logits(0), law.logits(-1))
-    assert not torch.equal(law.logits()[0, 0], law.logits()[0, 1])

@@ -125,25 +125,6 @@ def test_steps_give_the_logits_of_the_whole(skip: bool) -> None:
         torch.testing.assert_close(logits, law.logits(t).squeeze(0))
 
 
-def test_a_skip_without_weight_is_no_skip() -> None:
-    plain, skip = decoder().eval(), decoder(skip=True).eval()
-    weights = plain.state_dict()
-    weights["output.weight"] = torch.cat([weights["output.weight"], torch.zeros(V, D)], 1)
-    skip.load_state_dict(weights)
-    x, z = text(), torch.randn(2, 4, D)
-
-    torch.testing.assert_close(skip(z, x.seen).log_prob(x.target), plain(z, x.seen).log_prob(x.target))
-
-
-def test_with_a_skip_alone_the_logits_depend_on_z_only() -> None:
-    model, x = decoder(skip=True).eval(), text()
-    model.output.weight.data[:, :6] = 0
-    law = model(torch.randn(1, 4, D), x.seen)
-
-    torch.testing.assert_close(law.logits(0), law.logits(-1))
-    assert not torch.equal(law.logits()[0, 0], law.logits()[0, 1])
-
-
 @pytest.mark.parametrize("which", ["dropout_in", "dropout_out"])
 def test_dropouts_act_in_training_alone(which: str) -> None:
     rates = {"dropout_in": 0.0, "dropout_out": 0.0, which: 0.5}
@@ -209,15 +190,3 @@ def test_padding_is_embedded_as_zeros_and_stays_so(kind: str) -> None:
     assert weight.grad is not None
     assert weight[PAD].eq(0).all()
     assert weight.grad[PAD].eq(0).all()
-
-
-def test_a_skip_without_weight_is_no_skip_to_the_last_digit_of_float64(float64: None) -> None:
-    plain, skip = decoder().eval(), decoder(skip=True).eval()
-    weights = plain.state_dict()
-    weights["output.weight"] = torch.cat([weights["output.weight"], torch.zeros(V, D)], 1)
-    skip.load_state_dict(weights)
-    x, z = text(), torch.randn(2, 4, D)
-
-    torch.testing.assert_close(
-        skip(z, x.seen).log_prob(x.target), plain(z, x.seen).log_prob(x.target), atol=1e-14, rtol=1e-15
-    )

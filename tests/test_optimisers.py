@@ -139,9 +139,9 @@ def test_nesterov_without_momentum_is_refused() -> None:
         SGD(nesterov=True)
 
 
-def test_a_learning_rate_that_is_set_counts_times_the_scale_of_the_decays() -> None:
+def test_a_learning_rate_that_is_set_counts_times_its_factor_and_the_scale_of_the_decays() -> None:
     who = player(SGD(0.1, factor=2.0))
-    assert (who.learning_rate, who.step_size) == (0.2, 0.2)
+    assert (who.learning_rate, who.factor, who.step_size) == (0.1, 2.0, 0.2)
     who.renew(0.5)
     who.learning_rate = 0.6
-    assert (who.learning_rate, who.step_size) == (0.6, 0.3)
+    assert (who.learning_rate, who.step_size) == (0.6, 0.6)

@@ -51,6 +51,17 @@ def test_the_rate_of_normalised_means_has_a_floor(scale: float, floor: float) ->
     assert rate(q, StandardNormal(32)).sum(1).mean() > floor
 
 
+def test_the_floor_holds_for_the_small_means_of_a_fresh_network() -> None:
+    def faint(outputs: int) -> nn.Module:
+        made = net(outputs)
+        for parameter in made.parameters():
+            nn.init.uniform_(parameter, -1e-4, 1e-4)
+        return made
+
+    q = normalised(faint, 32, scale=0.6)(torch.randn(64, 5))
+    assert rate(q, StandardNormal(32)).sum(1).mean().item() >= 0.5 * 32 * 0.36 - 1e-3
+
+
 def test_one_item_and_evaluation_go_by_running_averages() -> None:
     posterior, x = normalised(net, 4), torch.randn(64, 5)
     for _ in range(200):

@@ -46,6 +46,19 @@ def test_a_mixture_has_the_density_of_its_components() -> None:
     assert found.item() == pytest.approx(-1.8121023811, abs=1e-9)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_mixtures_density_integrates_to_1_and_is_that_of_its_draws(dtype: torch.dtype) -> None:
+    law, side = Mixture(2, 3).to(dtype)(), torch.linspace(-9, 9, 181, dtype=dtype)
+    grid = torch.cartesian_prod(side, side)
+    share = law.log_prob(grid).exp() * 0.01
+    z = law.sample(torch.Size((20_000,)))
+    assert z.dtype == share.dtype == dtype
+    assert share.sum().item() == pytest.approx(1.0, abs=1e-5)
+    for f in (lambda z: z[:, 0], lambda z: z[:, 1].square(), lambda z: (z[:, 0] * z[:, 1]).cos()):
+        error = 5 * f(z).std().item() / 20_000**0.5
+        assert f(z).mean().item() == pytest.approx((f(grid) * share).sum().item(), abs=error)
+
+
 def test_a_mixture_learns_its_weights_means_and_variances() -> None:
     prior = Mixture(2, 3)
     prior().log_prob(torch.randn(5, 2)).sum().backward()

@@ -221,16 +221,6 @@ def test_dropouts_act_in_training_alone(which: str) -> None:
     assert torch.equal(a, b)
 
 
-def test_a_skip_without_weight_is_no_skip(float64: None) -> None:
-    plain, skip = decoder(), decoder(skip=True)
-    weights = plain.state_dict()
-    weights["output.weight"] = torch.cat([weights["output.weight"], torch.zeros(V, D)], 1)
-    skip.load_state_dict(weights)
-    x, z = text(), torch.randn(2, 4, D)
-
-    torch.testing.assert_close(skip(z, x.seen).log_prob(x.target), plain(z, x.seen).log_prob(x.target))
-
-
 @pytest.mark.parametrize("enters", ENTERS)
 @pytest.mark.parametrize("wrapper", [TokenDropout, ContiguousDropout, Historyless])
 def test_wrappers_work_around_it(wrapper: Any, enters: str) -> None:

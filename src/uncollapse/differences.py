@@ -53,7 +53,7 @@ class Differences:
             with torch.enable_grad():
                 here = [value.detach().requires_grad_() for value in at]
                 loss = self.loss(dict(zip(values, here, strict=True)))
-                return torch.autograd.grad(loss, [*here, *beside], allow_unused=True)
+                return torch.autograd.grad(loss, [*here, *beside], allow_unused=True, retain_graph=True)
 
         def again(at: Sequence[Tensor]) -> Sequence[Tensor | None]:
             with replay():

@@ -111,7 +111,7 @@ Rate = Annotated[float | str, Said(_rate, nats, "latent")]
 
 @dataclass(frozen=True)
 class Place:
-    """Marks a text that is the path of a file: it is no part of what a run is, only where it finds its data."""
+    """Marks a text that is the path of a file: it is no part of what a run is, only where it finds what it reads."""
 
 
 File = Annotated[str, Place()]

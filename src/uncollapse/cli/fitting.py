@@ -17,6 +17,7 @@ from uncollapse.errors import InputError
 
 if TYPE_CHECKING:
     from uncollapse.experiment.execute import Judged
+    from uncollapse.experiment.spec import Training
     from uncollapse.training.listeners import Listener
 
 
@@ -67,7 +68,7 @@ def fit(
     judged = execute.judge(folder, samples=samples, items=items, hardware=hardware, trust=True)
     if leads:
         coded = judged.figures.rows.law is not None
-        after = _next(folder, judged.report["verdict"], names, offered(kind).example, coded)
+        after = _next(folder, judged.report["verdict"], names, offered(kind).example, coded, _charged(spec.training))
         _conclude(folder, judged, json, after)
 
 
@@ -113,8 +114,15 @@ def _conclude(run: Path, judged: Judged, json: bool, after: str = "") -> None:
             show.say(f"{judged.figures}\n\n{judged.report['verdict']}{after}")
 
 
-def _next(folder: Path, verdict: str, remedies: str, example: str, coded: bool = True) -> str:
-    """What to do with a run; items that have no code are neither encoded nor interpolated."""
+def _next(folder: Path, verdict: str, remedies: str, example: str, coded: bool = True, charged: bool = False) -> str:
+    """What to do with a run.
+
+    Arguments:
+        folder, verdict, remedies: Its own.
+        example: Two items of its kind.
+        coded: Whether items have a code, to be encoded and interpolated by.
+        charged: Whether the rate weighs all of itself in the end.
+    """
     run = shlex.quote(str(folder))
     lines = [
         f"uncollapse generate {run} -n 5",
@@ -123,13 +131,21 @@ def _next(folder: Path, verdict: str, remedies: str, example: str, coded: bool =
     ]
     lines = lines if coded else lines[:1]
     if verdict.startswith("mismatched"):  # No draws of the prior, which are new to the decoder.
-        raised = "objective.weights.rate up to 1, without `beta` or a dial that keeps it lower"
-        lines = [f"the same command with {raised}, and another --out", *lines[1:]]
+        changed = "objective.weights.rate up to 1, without `beta` or a dial that keeps it lower"
+        if charged:
+            changed = "a prior that learns where codes are, such as `mixture-prior` or `vampprior` beside the rest"
+        lines = [f"the same command with {changed}, and another --out", *lines[1:]]
     if verdict.startswith("no latents"):
         lines = lines[:1]
     if verdict.startswith(("collapsed", "partly")):
         lines = [*_instead(set(remedies.split("+"))), *lines[:1]]
     return "\n\nNext:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def _charged(training: Training) -> bool:
+    dial = training.dials.get("objective.weights.rate")
+    weight = training.objective.weights.get("rate", 1.0)
+    return (weight if dial is None else getattr(dial, "stop", getattr(dial, "value", 1.0))) >= 1
 
 
 def _instead(used: set[str]) -> list[str]:

@@ -16,25 +16,41 @@ if TYPE_CHECKING:
 M = TypeVar("M")
 
 
-def remedies(name: str | None = None, /, *, catalogue: Path | None = None, json: bool = False) -> None:
+def remedies(
+    name: str | None = None, /, *, catalogue: Path | None = None, refused: bool = False, json: bool = False
+) -> None:
     """List the remedies against collapse, or tell all of one.
 
     Arguments:
         name: Of a remedy.
         catalogue: A file of remedies of yours, beside ours.
+        refused: List those that cannot be combined, and why, as in docs/combining.md.
         json: Print as JSON.
     """
     from uncollapse.experiment.catalogue import remedies
 
     there = remedies(catalogue)
-    if name is not None:
-        one = _named("remedy", there, name)
+    one = None if name is None else _named("remedy", there, name)
+    if refused:
+        _refused(name, json)
+    elif one is not None:
         show.document(one.model_dump(mode="json")) if json else show.entries(_told(one))
     elif json:
         show.document([_in_short(one) for one in there.values()])
     else:
         body = [[one.name, one.place or "none", one.says] for one in there.values()]
         show.table([["name", "place", "what it does"], *body])
+
+
+def _refused(name: str | None, json: bool) -> None:
+    """Those that cannot be combined, of one remedy or of all."""
+    from uncollapse.experiment.catalogue import refusals
+
+    found = [one for one in refusals() if name is None or name in (*one.these, *one.those)]
+    if json:
+        show.document([one.model_dump() for one in found])
+    else:
+        show.say(*(map(str, found) if found else ["Nothing is refused beside it but what sets the same values."]))
 
 
 def _in_short(one: Remedy) -> dict[str, Any]:
@@ -48,12 +64,18 @@ def _told(one: Remedy) -> list[tuple[str, str]]:
     told = [(one.name, one.says), ("place", one.place or "none"), ("formula", one.formula), ("when", one.when)]
     told += [("watch", one.watch), ("cost", one.costs), *(("numbers", number) for number in _numbers(one.patch))]
     told += [("needs", ", ".join(GIVEN[name] for name in one.needs)), ("your own networks", one.own_networks or "")]
-    return [*told, *(("claimed", _claimed(claim)) for claim in one.claims), *(("source", source) for source in sources)]
+    return [
+        *told,
+        *(("claimed", _claimed(claim, one.outcomes)) for claim in one.claims),
+        *(("source", source) for source in sources),
+    ]
 
 
-def _claimed(claim: Claim) -> str:
+def _claimed(claim: Claim, outcomes: Mapping[str, str]) -> str:
     by = "" if claim.margin == 0 else " within" if claim.direction == "same" else " by at least"
-    return f"{claim.metric} {claim.direction}{by}{f' {claim.margin:g}' if claim.margin else ''} ({claim.source})"
+    claimed = f"{claim.metric} {claim.direction}{by}{f' {claim.margin:g}' if claim.margin else ''} ({claim.source})"
+    outcome = outcomes.get(f"{claim.metric} {claim.direction}", "not tested")
+    return f"{claimed}; here: {outcome}"
 
 
 def _numbers(patch: Mapping[str, Any], before: str = "") -> Iterator[str]:

@@ -108,7 +108,7 @@ class Options:
         said = compose(recipe, remedies, own=self.catalogue)
         said = {**said, "data": self._data(kind, said.get("data") or {}), "seed": seed}
         said = pruned(overridden(said, self._overrides()), remedies, self.catalogue)
-        spec = validated({**said, "data": _resolved(said["data"])}, trusted=True)
+        spec = validated({**said, "data": _resolved(said["data"]), "model": _started(said.get("model"))}, trusted=True)
         if spec.model is None:
             raise InputError(
                 f"recipe `{recipe}` names no model: it is for `uncollapse.fit` in Python. `uncollapse recipes` lists "
@@ -209,6 +209,13 @@ def _resolved(data: Any) -> Any:
         raise InputError(f"`{kind}` needs data to train on: give `--train FILE`, {KINDS[kind].files}.")
     paths = {name: data[name] for name in FILES if isinstance(data.get(name), str)}
     return {**data, **{name: str(_absolute(file_name(path))) for name, path in paths.items()}}
+
+
+def _started(model: Any) -> Any:
+    """The model section with an absolute path of the run that it starts from, where it names one."""
+    if not isinstance(model, Mapping) or not isinstance(model.get("start"), str):
+        return model
+    return {**model, "start": str(_absolute(file_name(model["start"])))}
 
 
 def _absolute(path: Path) -> Path:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import operator
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -30,6 +31,7 @@ from uncollapse.randomness import seeded
 from uncollapse.training.checkpoints import Checkpoints, newest_best
 from uncollapse.training.devices import Precision
 from uncollapse.training.listeners import JSONLines, Listener
+from uncollapse.training.preflight import preflight
 from uncollapse.training.progress import progress as progress_on
 from uncollapse.training.trainable import networks
 from uncollapse.training.trainer import CHECKPOINT_SECONDS
@@ -59,7 +61,8 @@ def fit(
     """Trains a model of one's own, with remedies from the catalogue, and leaves the best weights in it.
 
     The same call with the same `out` goes on from the last checkpoint. SIGINT (Ctrl-C, or a notebook's stop) and
-    SIGTERM take effect at the end of the step, after a checkpoint; a second one at once.
+    SIGTERM take effect at the end of the step, after a checkpoint; a second one at once. Warns of a term that no
+    parameter changes.
 
     Arguments:
         model: An `nn.Module` that returns a `Bound` from `(x, q=None, samples=1)` and names its players, such as
@@ -108,6 +111,8 @@ def fit(
         checkpoint_seconds=checkpoint_seconds,
         **hardware.settings(),
     )
+    for remark in preflight(trainer):
+        warnings.warn(remark, stacklevel=2)
     with ExitStack() as held:
         if folder:
             asked = {"remedies": list(remedies)}
@@ -172,20 +177,30 @@ def load(path: str | Path, model: nn.Module | None = None, trust: bool = False) 
     spec = validated(run.read_spec(path), trust)
     if model is None and (spec.model is None or spec.data is None):
         raise InputError(f"the run `{path}` is of someone's own network: call `load(path, model=...)` with it.")
-    best = newest_best(path / run.CHECKPOINTS, run.read_environment(path)["identity"])
-    if best is None:
-        raise InputError(f"the run `{path}` has no checkpoint yet: let it train for an epoch.")
+    weights = best_weights(path)
     interface: Interface = Tensors()
     if model is None:
         interface = _interface(path, build.kind(spec))
-        _check_fit(spec, interface.facts, best.tensors, path)
+        _check_fit(spec, interface.facts, weights, path)
         run.check_kept(path, build.kind(spec).kept)
         model = build.model(spec, interface.facts)
     try:
-        model.load_state_dict(best.tensors)
+        model.load_state_dict(weights)
     except RuntimeError as error:
         raise InputError(f"the weights of `{path}` do not fit the model: {' '.join(str(error).split())}") from None
     return Trained(model.eval(), interface, build.inference(spec.training))
+
+
+def best_weights(path: Path) -> dict[str, Tensor]:
+    """The best weights of a run, by the names that its model has for them.
+
+    Raises:
+        InputError: where there is no checkpoint, or where it is damaged or another run's.
+    """
+    best = newest_best(path / run.CHECKPOINTS, run.read_environment(path)["identity"])
+    if best is None:
+        raise InputError(f"the run `{path}` has no checkpoint yet: let it train for an epoch.")
+    return best.tensors
 
 
 def _interface(path: Path, kind: type[Kind]) -> Interface:

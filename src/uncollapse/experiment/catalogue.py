@@ -60,6 +60,7 @@ class Remedy(Section):
         claims: What its source claims.
         cost: Its training time in words, relative to plain training, where that of a step does not tell.
         step: The time of its training step relative to a plain one, measured; see `costs.yaml`.
+        outcomes: What came of its claims here, by figure and direction; see `outcomes.yaml`.
         still: Beginnings of the names of parameters that two steps leave as they are.
         needs: What its networks ask of the data, such as `vocabulary`.
         without: Entries of a recipe that it leaves out, also where an override sets them, so that one command compares
@@ -85,6 +86,7 @@ class Remedy(Section):
     patch: Patch
     own_networks: str | None = None
     step: float | None = None
+    outcomes: dict[str, str] = Field(default_factory=dict)
 
     @property
     def costs(self) -> str:
@@ -110,6 +112,29 @@ class Recipe(Section):
     cite: list[Reference] = Field(default_factory=list)
     spec: Patch
     remedies: dict[str, Patch] = Field(default_factory=dict)
+
+
+class Refusal(Section):
+    """Remedies that cannot be combined though their patches merge.
+
+    Arguments:
+        these, those: Their names: none of the one list goes with any of the other.
+        why: The reason, in words that go on after "as".
+    """
+
+    these: list[str]
+    those: list[str]
+    why: str
+
+    def met(self, names: Iterable[str]) -> tuple[str, str] | None:
+        """The first of each list among some names; None where there is none of one list."""
+        here = sorted(names)
+        found = [next((name for name in here if name in side), None) for side in (self.these, self.those)]
+        return (found[0], found[1]) if found[0] and found[1] else None
+
+    def __str__(self) -> str:
+        these, those = (", ".join(f"`{name}`" for name in side) for side in (self.these, self.those))
+        return f"- {these} with {those}, as {self.why}."
 
 
 class _Loader(yaml.SafeLoader):
@@ -157,14 +182,23 @@ def remedies(own: Path | None = None) -> dict[str, Remedy]:
         InputError: where the file cannot be read, and where it names a remedy that there is.
     """
     ours: dict[str, Remedy] = {}
-    steps = parse(FOLDER.joinpath("costs.yaml").read_text("utf-8"), "costs.yaml")
+    steps, outcomes = (_measured(name) for name in ("costs.yaml", "outcomes.yaml"))
     for place in (None, *get_args(Place)):
         file = FOLDER.joinpath("remedies", f"{place or 'none'}.yaml")
         said = parse(file.read_text("utf-8"), file.name) if file.is_file() else {}
         ours |= {
-            name: Remedy(**_cited(entry), name=name, place=place, step=steps.get(name)) for name, entry in said.items()
+            name: _ours(entry, name, place, steps.get(name), outcomes.get(name, {})) for name, entry in said.items()
         }
     return ours if own is None else ours | _own(own, ours)
+
+
+def _ours(entry: Patch, name: str, place: str | None, step: float | None, outcomes: dict[str, str]) -> Remedy:
+    return Remedy(**_cited(entry), name=name, place=place, step=step, outcomes=outcomes)  # pyright: ignore[reportArgumentType]
+
+
+def _measured(name: str) -> dict[str, Any]:
+    """What a benchmark has measured of our remedies, by their names."""
+    return parse(FOLDER.joinpath(name).read_text("utf-8"), name)
 
 
 @cache
@@ -172,6 +206,13 @@ def references() -> dict[str, Reference]:
     """The publications by the names that remedies and recipes cite them by."""
     said = parse(FOLDER.joinpath("references.yaml").read_text("utf-8"), "references.yaml")
     return {name: Reference(**entry) for name, entry in said.items()}
+
+
+@cache
+def refusals() -> tuple[Refusal, ...]:
+    """The remedies that cannot be combined though their patches merge."""
+    said = parse(FOLDER.joinpath("refusals.yaml").read_text("utf-8"), "refusals.yaml")
+    return tuple(Refusal(**entry) for entry in said)
 
 
 def _cited(entry: Patch) -> Patch:

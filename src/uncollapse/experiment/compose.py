@@ -28,7 +28,7 @@ def compose(recipe: str, remedies: Iterable[str] = (), overrides: Iterable[str] 
         own: A file of somebody's own remedies.
 
     Raises:
-        InputError: for a name or path that there is not, and for remedies that clash.
+        InputError: for a name or path that there is not, and for remedies that clash or cannot be combined.
     """
     if recipe not in catalogue.recipes():
         raise unknown("recipe", recipe, catalogue.recipes())
@@ -37,6 +37,7 @@ def compose(recipe: str, remedies: Iterable[str] = (), overrides: Iterable[str] 
     _check_parts(base, [there[name] for name in names])
     _check_data(base, [there[name] for name in names])
     _check_together([there[name] for name in names])
+    _check_refusals(names)
     spec = overlaid(base.spec, merge({name: there[name].patch for name in names}))
     spec = overlaid(spec, merge({name: base.remedies[name] for name in names if name in base.remedies}))
     return pruned(overridden(spec, overrides), names, own)
@@ -147,6 +148,15 @@ def _check_data(base: Recipe, asked: list[Remedy]) -> None:
             raise InputError(
                 f"the remedy `{remedy.name}` needs {' and '.join(GIVEN[name] for name in sorted(lacking))}, which data "
                 f"of the kind `{kind}` does not have: leave it out, or start from another recipe than `{base.name}`."
+            )
+
+
+def _check_refusals(names: list[str]) -> None:
+    """Refuses remedies that are known not to work together."""
+    for refusal in catalogue.refusals():
+        if met := refusal.met(names):
+            raise InputError(
+                f"the remedies `{met[0]}` and `{met[1]}` cannot be combined, as {refusal.why}. Leave one of them out."
             )
 
 

@@ -21,10 +21,12 @@ from uncollapse.experiment.api import load
 from uncollapse.experiment.hardware import ONE, Hardware
 from uncollapse.experiment.probe import ITEMS, Probe
 from uncollapse.experiment.spec import Spec, identity, validated
+from uncollapse.experiment.start import start
 from uncollapse.metrics.evaluation import Evaluation, evaluate
 from uncollapse.randomness import generator
 from uncollapse.training.checkpoints import Checkpoints, read
 from uncollapse.training.listeners import JSONLines, Listener
+from uncollapse.training.preflight import preflight
 from uncollapse.training.trainer import CHECKPOINT_SECONDS
 
 
@@ -49,7 +51,7 @@ def train(
         hardware: What to train on.
         checkpoint_seconds: The longest time between two checkpoints within an epoch.
         tell: Hears how far the reading of the data is.
-        say: Hears, before the model is made, what a person should know of the data; a sentence a call.
+        say: Hears, before the training, what a person should know of the data and of the terms; a sentence a call.
         observe: Makes a listener of the model and its data; it hears in the first process.
 
     Raises:
@@ -62,7 +64,7 @@ def train(
             say(remark)
     model = build.model(spec, data.facts)
     valid = data.batches("valid")
-    processes, named = hardware.processes, identity(spec, data.fingerprint)
+    processes, named = hardware.processes, identity(spec, data.fingerprint, start(spec, model, data))
     probe = Probe(out / run.PROBE, model, subset(valid, ITEMS), processes, build.inference(spec.training))
     listeners = [*listeners, observe(model, data)] if observe else listeners
     heard = [run.SameFolder(out), probe, JSONLines(out / run.METRICS), *listeners] if processes.leads else [probe]
@@ -77,6 +79,9 @@ def train(
         checkpoint_seconds=checkpoint_seconds,
         **hardware.settings(),
     )
+    for remark in preflight(trainer):
+        if say:
+            say(remark)
     # Only now, so that a spec that cannot be built leaves no folder behind.
     with ExitStack() as held:
 

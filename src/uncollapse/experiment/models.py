@@ -13,7 +13,7 @@ from uncollapse.language_model import language_model as without_latents
 from uncollapse.model import VAE
 from uncollapse.nets.lstm import initialise
 from uncollapse.nets.stochastic import ZForcing
-from uncollapse.quantities import Count, Maker, Slot
+from uncollapse.quantities import Count, File, Maker, Slot
 
 
 def vae(
@@ -25,6 +25,7 @@ def vae(
     wrappers: dict[str, Annotated[Maker, Slot("wrappers", later=True)]],
     heads: dict[str, Annotated[Maker, Slot("heads", later=True)]],
     initialisation: Literal["small_uniform", "offset", "torch"] = "small_uniform",
+    start: File | None = None,
 ) -> VAE:
     """A VAE of an encoder, a decoder and a prior.
 
@@ -38,6 +39,8 @@ def vae(
             handed the network within the wrappers.
         initialisation: Of the networks, see `nets.lstm.initialise`; what a posterior or a prior has beside them starts
             as these say.
+        start: The folder of a language model's run, whose weights the decoder has when the training begins. They are
+            put there by who trains (see `experiment.start`), as a trained model is made without that folder.
     """
     nets = nn.ModuleList()
     inference = posterior(latent=latent, net=lambda outputs: nets.append(encoder(outputs=outputs))[-1])

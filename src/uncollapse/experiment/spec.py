@@ -116,26 +116,28 @@ def foreign(data: Any) -> Iterator[str]:
         yield from foreign(one)
 
 
-def identity(spec: Spec, fingerprint: str) -> str:
+def identity(spec: Spec, fingerprint: str, start: str = "") -> str:
     r"""What makes two runs the same run, as 64 hexadecimal digits.
 
-    .. math:: \text{SHA-256}(\text{spec}, \text{data}, \text{schema version})
+    .. math:: \text{SHA-256}(\text{spec}, \text{data}, \text{start}, \text{schema version})
 
-    The fingerprint stands for the data; where its files lie does not matter. Entries that have their defaults are left
+    Fingerprints stand for files; where these lie does not matter. Entries that have their defaults are left
     out, so that a version with more entries knows the runs of the one before.
 
     Arguments:
         spec: The spec.
         fingerprint: Of the data; see `data.kinds.Data`.
+        start: Of the weights that the model starts with, where they are another run's; see `start`.
     """
     said = spec.model_dump(mode="json", exclude_defaults=True)
-    if spec.data is not None:
-        said["data"] = {k: v for k, v in said["data"].items() if k not in paths_of_files(spec.data)}
-    content = json.dumps({"schema": SCHEMA, "data": fingerprint, "spec": said}, sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()
+    for name, part in (("data", spec.data), ("model", spec.model)):
+        if part is not None:
+            said[name] = {k: v for k, v in said[name].items() if k not in paths_of_files(part)}
+    whole = {"schema": SCHEMA, "data": fingerprint, "spec": said} | ({"start": start} if start else {})
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 
-def paths_of_files(data: Section) -> list[str]:
-    """The entries of a data section that are paths of files."""
-    fields = type(data).model_fields.items()
+def paths_of_files(section: Section) -> list[str]:
+    """The entries of a section that are paths of files."""
+    fields = type(section).model_fields.items()
     return [name for name, field in fields if mark(Annotated[field.annotation, None, *field.metadata], Place)]

@@ -45,7 +45,8 @@ class Normalised(nn.Module):
         gains = torch.ones_like(self.shift) if self.gains is None else self.gains / self.gains.square().mean().sqrt()
         alone = not self.training or len(x) < 2
         x = x.to(torch.promote_types(x.dtype, torch.float32))
-        return F.batch_norm(x, self.mean, self.variance, self.scale * gains, self.shift, training=not alone)
+        # Not the usual 1e-5: the means of a small initialisation vary by less, and the floor would be none.
+        return F.batch_norm(x, self.mean, self.variance, self.scale * gains, self.shift, training=not alone, eps=1e-12)
 
 
 class _Means(nn.Module):

@@ -54,5 +54,14 @@ class Balanced:
         of_posterior = kl_by_group(q, still_p, bound.log_q, still_p.log_prob(z))
         return self.prior * self._paid(of_prior, bound) + self.posterior * self._paid(of_posterior, bound)
 
+    def remark(self, bound: Bound) -> str | None:
+        """What to know before training, of a prior that does not learn."""
+        if bound.p is None or bound.p.log_prob(bound.z.detach()).requires_grad:
+            return None
+        return (
+            f"KL balancing under a prior that does not learn is the rate at a weight of {self.posterior:g}: choose a "
+            "prior that learns, such as `vampprior`, or weigh the rate, as `beta` does."
+        )
+
     def _paid(self, kl: Tensor, bound: Bound) -> Tensor:
         return kl.sum(1).clamp_min(per_item(self.free, bound)).mean() if self.free else kl.sum(1).mean()

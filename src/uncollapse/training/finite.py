@@ -165,10 +165,10 @@ def _worst(value: Tensor) -> float:
 
 def bad_batch(source: Source) -> int | None:
     """The first batch that holds a number that is not finite; None where none does, or where none is a fraction."""
-    if not any(part.is_floating_point() for part in _parts(source[0])):
+    if not any(part.is_floating_point() for part in parts(source[0])):
         return None
-    return next((i for i in range(len(source)) if not all(p.isfinite().all() for p in _parts(source[i]))), None)
+    return next((i for i in range(len(source)) if not all(p.isfinite().all() for p in parts(source[i]))), None)
 
 
-def _parts(x: Batch) -> list[Tensor]:
+def parts(x: Batch) -> list[Tensor]:
     return [part for part in ([x] if isinstance(x, Tensor) else x) if isinstance(part, Tensor)]

@@ -1,0 +1,97 @@
+"""What a decoder starts with instead of its initialisation: the weights of a trained language model."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from uncollapse.data.kinds import Data
+from uncollapse.errors import InputError
+from uncollapse.experiment import build, run
+from uncollapse.experiment.api import best_weights
+from uncollapse.experiment.spec import Spec
+
+_DECODER = "generation.decoder."
+
+
+def start(spec: Spec, model: nn.Module, data: Data) -> str:
+    """Gives a new model's decoder the weights of the language model that the spec names in `model.start`.
+
+    Where a matrix reads z too, its last columns are z's, and these stay as they were initialised.
+
+    Arguments:
+        spec: Of the run that is to begin, or to go on: its checkpoint then takes the place of these weights.
+        model: The model of that spec.
+        data: The data of that spec.
+
+    Returns:
+        The SHA-256 of the weights, a part of the run's identity; nothing where the spec names no language model.
+
+    Raises:
+        InputError: where there is no such run, or where it has another vocabulary or other sizes.
+    """
+    said = getattr(spec.model, "start", None)
+    if said is None:
+        return ""
+    weights = _weights(Path(said), build.kind(spec).kept, data.about())
+    _copy(weights, model.get_submodule(_DECODER.rstrip(".")), spec.model.latent, said)  # pyright: ignore
+    return _digest(weights)
+
+
+def _weights(path: Path, kept: str, about: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The decoder's tensors in the run of a language model, by their names in the decoder."""
+    if not path.is_dir():
+        raise InputError(
+            f"there is no run folder `{path}` to start the decoder from: train its language model first, with the same "
+            f"data and settings and `--with language-model --out {path}`, or name another with `--set model.start=RUN`."
+        )
+    model = run.read_spec(path).get("model")
+    if not isinstance(model, dict) or model.get("kind") != "language-model":
+        raise InputError(f"`{path}` is no run of a language model: name one that was trained `--with language-model`.")
+    if not (path / kept).is_file() or run.read_json(path / kept) != about:
+        raise InputError(
+            f"the language model `{path}` was trained on another vocabulary or other texts, `{kept}` is not the same: "
+            "train it on this run's data, with the same settings of `data`."
+        )
+    return {name.removeprefix(_DECODER): value for name, value in best_weights(path).items()}
+
+
+def _copy(weights: Mapping[str, Tensor], decoder: nn.Module, latent: int, path: str) -> None:
+    """Copies tensors into those of the same names, which may have `latent` columns more."""
+    there = decoder.state_dict()
+    if other := sorted(weights.keys() - there.keys()):
+        raise _unlike(path, f"it has `{other[0]}`, and the decoder has not")
+    for name, value in there.items():
+        *rows, columns = value.shape or (0,)
+        # What reads z alone a language model may not have.
+        shape = weights[name].shape if name in weights else (*rows, 0)
+        if shape not in (value.shape, (*rows, columns - latent)):
+            raise _unlike(path, f"its `{name}` is {_size(shape)}, and the decoder's {_size(value.shape)}")
+    with torch.no_grad():
+        for name, given in weights.items():
+            value = there[name]
+            (value if value.shape == given.shape else value[..., : given.shape[-1]]).copy_(given)
+
+
+def _unlike(path: str, why: str) -> InputError:
+    return InputError(
+        f"the language model `{path}` is not this decoder's: {why}. Train one with the same `model.decoder` and "
+        "`model.wrappers`."
+    )
+
+
+def _size(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape)) or "one number"
+
+
+def _digest(weights: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, value in sorted(weights.items()):
+        digest.update(f"{name}{value.dtype}{tuple(value.shape)}".encode())
+        digest.update(value.contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
