@@ -7,14 +7,17 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor
-from torch.distributions import MultivariateNormal, Normal
+from torch import Tensor, nn
+from torch.distributions import Independent, MultivariateNormal, Normal
 from torch.nn.functional import logsigmoid
 
 import linear_gaussian
 from uncollapse.errors import InputError
-from uncollapse.metrics.posterior_mean import BUDGET, STRIDE, Joint, Refined, adaptive, by_weights, grid, joint
+from uncollapse.metrics.adaptive_mean import BUDGET, adaptive
+from uncollapse.metrics.posterior_mean import STRIDE, Joint, Refined, by_weights, grid, joint
 from uncollapse.metrics.rows import infer
+from uncollapse.model import VAE
+from uncollapse.priors import StandardNormal
 
 RULES: tuple[Callable[..., object], ...] = (grid, adaptive)
 COARSE = {"grid": 1e-4, "adaptive": 1e-3}
@@ -118,6 +121,21 @@ def test_a_models_joint_density_is_its_decoders_and_its_priors() -> None:
         found = joint(model, x, torch.zeros(5, 2))(z)
     p = Normal(0.0, 1.0).log_prob(z).sum(2) + Normal(z @ weight.T, 0.8).log_prob(x).sum(2)
     torch.testing.assert_close(found, p.double(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_where_a_decoder_gives_no_density_there_is_none(rule: Callable) -> None:
+    class Broken(linear_gaussian.LinearGaussian):
+        def forward(self, z: Tensor, seen: Tensor) -> Independent:
+            # The first item is never explained; the second by positive codes alone.
+            never = torch.stack([z[:, 0] > -math.inf, z[:, 1] < 0], 1)
+            return Independent(Normal(0 * z, torch.where(never, math.nan, 1.0), validate_args=False), 1)
+
+    model = VAE(nn.Identity(), Broken(torch.ones(1, 1), 1.0), StandardNormal(1))
+    found = rule(joint(model, torch.zeros(2, 1), torch.zeros(2, 1)), 2)
+    assert found.reliable.tolist() == [False, rule is grid]  # A jump settles slowly.
+    # Of a half-normal law.
+    assert found.mean[1].item() == pytest.approx(math.sqrt(2 / math.pi), abs=0.01)
 
 
 def test_a_model_with_noise_of_its_own_is_refused() -> None:

@@ -16,7 +16,7 @@ from uncollapse.cli.options import Options
 from uncollapse.cli.reproducing import asked, specs_of
 from uncollapse.data.kinds import KINDS
 from uncollapse.errors import InputError
-from uncollapse.experiment import build, catalogue, course, reproduce
+from uncollapse.experiment import build, catalogue, course, execute, reproduce
 from uncollapse.experiment.api import load
 from uncollapse.experiment.execute import subset
 from uncollapse.experiment.spec import Spec
@@ -136,6 +136,13 @@ def test_the_end_of_a_course_is_the_space_of_the_runs_weights(run: Path) -> None
     assert end["items"] == found.items.tolist()
     torch.testing.assert_close(torch.tensor(end["true"], dtype=torch.float64), found.true, rtol=0, atol=1e-4)
     torch.testing.assert_close(torch.tensor(end["inferred"], dtype=torch.float64), found.inferred, rtol=0, atol=1e-6)
+
+
+def test_a_training_that_is_watched_is_the_one_that_is_not(run: Path, tmp_path: Path) -> None:
+    spec = Options(train=run.parent / "a.txt", recipe="he2019-synthetic", overrides=SMALL).spec("text", ["plain"], 0)
+    execute.train(spec, tmp_path / "run", {})
+    alone, seen = (load(path).model.state_dict() for path in (tmp_path / "run", run))
+    assert all(torch.equal(alone[name], value) for name, value in seen.items())
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from uncollapse.distributions import operations
 from uncollapse.errors import InputError
 from uncollapse.inference import Inference, amortised
 from uncollapse.metrics import posterior_mean
+from uncollapse.metrics.adaptive_mean import adaptive
 from uncollapse.metrics.draws import draw
 from uncollapse.metrics.estimate import Answer, Estimate, Unavailable
 from uncollapse.metrics.information import NO_UNITS, PATH
@@ -165,8 +166,8 @@ def mean_space(
     Arguments:
         model: See `Model`; in evaluation mode meanwhile.
         data: What `evaluate` takes.
-        method: "grid", "adaptive" or "weights"; see `posterior_mean`. Where it is None, "adaptive" for one or two
-            units, and "weights" for more and for latents that are not on the whole line.
+        method: "grid" or "weights", see `posterior_mean`, or "adaptive", see `adaptive_mean`. Where it is None,
+            "adaptive" for one or two units, and "weights" for more and for latents that are not on the whole line.
         samples: Draws of each item, by weights.
         seed: Of the draws.
         batch_size: The items of a batch, where `data` is not batches already.
@@ -218,7 +219,8 @@ def _by_quadrature(model: Any, x: Batch, q: Distribution, method: Method) -> Mea
     if not _plain(q):
         raise InputError(f"these have the shape {tuple(q.event_shape)} as {operations.space(q)}: {NOT_VECTORS}.")
     density = posterior_mean.joint(model, x, operations.mean(q))
-    return getattr(posterior_mean, method)(density, size(x), q.event_shape[0])
+    rule = {"grid": posterior_mean.grid, "adaptive": adaptive}[method]
+    return rule(density, size(x), q.event_shape[0])
 
 
 def _by_weights(
