@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from uncollapse.experiment.api import fit, load
     from uncollapse.metrics.estimate import Estimate, Unavailable
     from uncollapse.metrics.evaluation import Evaluation, evaluate
+    from uncollapse.metrics.mean_space import MeanSpace, mean_space
     from uncollapse.model import VAE, Model
     from uncollapse.objective import Loss, Objective
     from uncollapse.posteriors import Posterior, gaussian
@@ -29,6 +30,7 @@ _HOME = {
     "experiment.api": ["fit", "load"],
     "metrics.estimate": ["Estimate", "Unavailable"],
     "metrics.evaluation": ["Evaluation", "evaluate"],
+    "metrics.mean_space": ["MeanSpace", "mean_space"],
     "model": ["VAE", "Model"],
     "objective": ["Loss", "Objective"],
     "posteriors": ["Posterior", "gaussian"],
@@ -46,6 +48,7 @@ __all__ = [
     "Labelled",
     "Linear",
     "Loss",
+    "MeanSpace",
     "Model",
     "Objective",
     "Posterior",
@@ -57,6 +60,7 @@ __all__ = [
     "foreign",
     "gaussian",
     "load",
+    "mean_space",
 ]
 
 

@@ -215,3 +215,8 @@ def items(x: Batch, kept: slice) -> Batch:
 def size(x: Batch) -> int:
     """How many items a batch holds."""
     return len(x) if isinstance(x, Tensor) else len(x[0])
+
+
+def device(x: Batch) -> torch.device:
+    """Where a batch is."""
+    return (x if isinstance(x, Tensor) else x[0]).device

@@ -53,13 +53,13 @@ def compare(
         json: Print the comparison as JSON.
     """
     names = list(dict.fromkeys(options.title([name]) for name in remedies.split(",")))
-    found = _run(data, options, names, list(range(seeds)), out, jobs, samples, items)
+    found = run(data, options, names, list(range(seeds)), out, jobs, samples, items)
     if json:
         show.document(found.to_json())
     else:
         _print(found)
         show.say(f"\n{out / 'comparison.json'} has the figures; each run is in {out / 'cells'}.")
-    _complain(found, names, list(range(seeds)), out)
+    complain(found, names, list(range(seeds)), out)
 
 
 def demo(
@@ -83,18 +83,18 @@ def demo(
     from uncollapse.experiment.summary import Comparison
 
     said = "" if json else INTRODUCTION.format(seed=seed, departs=recipes()["demo"].departs)
-    found = _run("stdlib", Options(overrides=overrides), list(DEMO), [seed], out, 2, samples, None, said)
+    found = run("stdlib", Options(overrides=overrides), list(DEMO), [seed], out, 2, samples, None, said)
     shown = Comparison([row for row in found.rows if row["seed"] == seed])
     if json:
         show.document(shown.to_json())
-        return _complain(found, list(DEMO), [seed], out)
+        return complain(found, list(DEMO), [seed], out)
     _print(shown)
-    _complain(found, list(DEMO), [seed], out)
+    complain(found, list(DEMO), [seed], out)
     _speak(out / "cells" / f"aggressive-seed{seed}", seed)
     show.say(f"\n{out / 'comparison.json'} has the figures; each run is in {out / 'cells'}.")
 
 
-def _run(
+def run(
     data: Kind,
     options: Options,
     names: list[str],
@@ -105,6 +105,7 @@ def _run(
     items: int | None,
     introduction: str = "",
 ) -> Comparison:
+    """Trains and evaluates what some options say, having refused first what every cell would refuse."""
     specs = [options.spec(data, [name], seeds[0]) for name in names]
     from uncollapse.experiment import build, compare
     from uncollapse.training.devices import check_device
@@ -152,7 +153,8 @@ def _speak(folder: Path, seed: int) -> None:
     show.say(*(f"  {text}" for text in texts))
 
 
-def _complain(found: Comparison, names: list[str], seeds: list[int], out: Path) -> None:
+def complain(found: Comparison, names: list[str], seeds: list[int], out: Path) -> None:
+    """Raises a TrainingError where cells that were asked for have failed."""
     failed = [r for r in found.rows if "error" in r and r["remedy"] in names and r["seed"] in seeds]
     if failed:
         raise TrainingError(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 
 from uncollapse.data.batches import Batched
 from uncollapse.data.kinds import Data
@@ -38,6 +39,7 @@ def train(
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     tell: Tell | None = None,
     say: Callable[[str], None] | None = None,
+    observe: Callable[[nn.Module, Data], Listener] | None = None,
 ) -> None:
     """Trains to the end in a run directory, going on where it was stopped.
 
@@ -50,6 +52,7 @@ def train(
         checkpoint_seconds: The longest time between two checkpoints within an epoch.
         tell: Hears how far the reading of the data is.
         say: Hears, before the training, what a person should know of the data and of the terms; a sentence a call.
+        observe: Makes a listener of the model and its data; it hears in the first process.
 
     Raises:
         InputError: where the spec or the folder cannot be used, or where another process trains in the folder.
@@ -63,6 +66,7 @@ def train(
     valid = data.batches("valid")
     processes, named = hardware.processes, identity(spec, data.fingerprint, start(spec, model, data))
     probe = Probe(out / run.PROBE, model, subset(valid, ITEMS), processes, build.inference(spec.training))
+    listeners = [*listeners, observe(model, data)] if observe else listeners
     heard = [run.SameFolder(out), probe, JSONLines(out / run.METRICS), *listeners] if processes.leads else [probe]
     trainer = build.trainer(
         spec.training,

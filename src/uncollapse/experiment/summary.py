@@ -41,6 +41,10 @@ class Comparison:
 
     rows: Sequence[dict[str, Any]]
 
+    def only(self, remedies: Sequence[str], seeds: Sequence[int]) -> Comparison:
+        """The comparison of some of the cells."""
+        return Comparison([row for row in self.rows if row["remedy"] in remedies and row["seed"] in seeds])
+
     @cached_property
     def _done(self) -> dict[str, dict[int, dict[str, Any]]]:
         """The finished cells by remedy, in order of appearance, and seed."""

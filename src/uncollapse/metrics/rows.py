@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from uncollapse import files
-from uncollapse.bound import Batch, Bound, size, symbols
+from uncollapse.bound import Batch, Bound, device, size, symbols
 from uncollapse.data.batches import numbered, source
 from uncollapse.distributions import families, operations
 from uncollapse.errors import InputError
@@ -211,7 +211,7 @@ def _measure(plan: _Plan, index: int, items: Tensor, x: Batch) -> Rows:
 
 def _posterior(plan: _Plan, index: int, items: Tensor, x: Batch) -> Distribution | None:
     # A scope of its own, as the model draws a z that nobody uses: evaluation leaves training's noise alone.
-    with seeded(plan.seed, "encode", index, device=_device(x)):
+    with seeded(plan.seed, "encode", index, device=device(x)):
         return infer(plan.model, plan.inference, x, items.tolist(), plan.seed)
 
 
@@ -254,7 +254,7 @@ def _passes(
     for k in range(0, count, step):
         z, number = None if draws is None else draws[k : k + step], min(step, count - k)
         # Seeded also where z is given, for a plain function whose dropout nobody could turn off.
-        with seeded(plan.seed, purpose, index, k, device=_device(x)):
+        with seeded(plan.seed, purpose, index, k, device=device(x)):
             found = ask(plan.model, x, None if z is None else operations.fixed(q, z), number)
         if z is not None and not _same(found.z, z) and OWN_NOISE not in plan.warnings:
             plan.warnings.append(OWN_NOISE)
@@ -321,10 +321,6 @@ def _settings(plan: _Plan) -> dict[str, Any]:
 
 def _on_host(law: Any) -> Distribution:
     return operations.rebuild(law, {k: v.detach().cpu() for k, v in operations.parameters(law).items()})
-
-
-def _device(x: Batch) -> torch.device:
-    return (x if isinstance(x, Tensor) else x[0]).device
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
