@@ -216,7 +216,11 @@ VALUES = [
         "unknown decoding", "generate @/run --decode greddy", ("greddy", '"greedy", "beam", "sample"', "Did you mean")
     ),
     Case("unknown split", "evaluate @/run --split tset", ("tset", '"train", "valid", "test"')),
-    Case("unknown data", "compare txt --out @/new", ("`txt`", "mean `text`", "stdlib, synthetic, text, text-transformer, vectors")),
+    Case(
+        "unknown data",
+        "compare txt --out @/new",
+        ("`txt`", "mean `text`", "text, text-transformer, vectors"),
+    ),
     Case("a flag with a value", "generate @/run --json=5", ("--json", '"5"', "bool", "generate --help")),
 ]
 SPECS = [
