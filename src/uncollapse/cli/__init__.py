@@ -12,7 +12,7 @@ from io import TextIOWrapper
 from cyclopts import App, CycloptsError, Parameter, UnknownCommandError, UnusedCliTokensError
 
 from uncollapse import __version__
-from uncollapse.cli import comparing, fitting, listing, show, using
+from uncollapse.cli import comparing, fitting, listing, reporting, show, using
 from uncollapse.cli.memory import keep_large_blocks
 from uncollapse.errors import InputError, TrainingError, because, unknown
 from uncollapse.signals import Terminated, terminable
@@ -39,6 +39,8 @@ COMMANDS = {
         using.encode,
         comparing.compare,
         comparing.demo,
+        reporting.report,
+        reporting.show,
         listing.remedies,
         listing.recipes,
         listing.parts,
