@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -86,12 +87,12 @@ def content(found: Found) -> Content:
     """What is to be said of some runs."""
     runs = found.runs
     kind, headline = _headline(runs)
-    films = [means for run in runs if (means := figures.probed(run))]
+    means = [*found.means, *(probed for run in runs if (probed := figures.probed(run)))]
     scatters = [
         figures.against(runs, "kl", "rate", "rate (KL), nats/item"),
         figures.against(runs, "active_units", "active units", "active units"),
     ]
-    heats = [figures.heat(run, f"rate-{i}") for i, run in enumerate(runs)]
+    heats = [figures.heat(run, key) for run, key in zip(runs, _keys("rate", [run.name for run in runs]), strict=True)]
     return Content(
         kind=kind,
         headline=headline,
@@ -101,13 +102,19 @@ def content(found: Found) -> Content:
         tables=[*_summary(runs), *_differences(found)],
         curves=figures.curves(runs),
         scatters=[chart for chart in scatters if chart],
-        films=[figures.film(means, f"means-{i}") for i, means in enumerate([*found.means, *films])],
+        films=[figures.film(one, key) for one, key in zip(means, _keys("means", [m.name for m in means]), strict=True)],
         heats=[heat for heat in heats if heat],
         texts=[texts for run in runs if (texts := _texts(run))][:_TEXTS],
         commands=commands(found),
         versions=_versions(runs),
         references=cited(runs),
     )
+
+
+def _keys(what: str, names: Sequence[str]) -> list[str]:
+    """Names of figures that files can have, each once, such as "means-plain-seed-0"."""
+    short = [f"{what}-{re.sub(r'[^A-Za-z0-9]+', '-', name)[:60].strip('-')}" for name in names]
+    return [key if short.count(key) == 1 else f"{key}-{i}" for i, key in enumerate(short)]
 
 
 def kind_of(verdict: str) -> str:

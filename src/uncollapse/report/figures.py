@@ -13,6 +13,7 @@ from uncollapse.report.folders import Means, Run, number, reading, spaced
 _GROUPS = 64  # the units of one heat map
 _ALONG = 60  # the points of one curve, where many share a figure
 _MANY = 12  # runs
+_FAR = 1e30  # beyond which nothing is drawn
 Numbers: TypeAlias = list[float]
 
 
@@ -142,7 +143,7 @@ def heat(run: Run, key: str) -> Heat | None:
     """The rate of each unit over the steps of a training, by the probe."""
     if not run.snapshots or not len(run.snapshots[0].rate):
         return None
-    rates = np.nan_to_num(np.stack([one.rate for one in run.snapshots]))
+    rates = _finite(np.stack([one.rate for one in run.snapshots]))
     kept = np.sort(np.argsort(-rates[-1], kind="stable")[:_GROUPS])
     left = rates.shape[1] - len(kept)
     return Heat(
@@ -177,8 +178,8 @@ def film(means: Means, key: str) -> Film:
         | Lagging Inference Networks and Posterior Collapse in Variational Autoencoders (He et al., 2019)
         | https://arxiv.org/abs/1901.05534
     """
-    inferred = [np.nan_to_num(cloud) for cloud in means.inferred]
-    true = None if means.true is None else [np.nan_to_num(cloud) for cloud in means.true]
+    inferred = [_finite(cloud) for cloud in means.inferred]
+    true = None if means.true is None else [_finite(cloud) for cloud in means.true]
     if inferred[0].shape[1] == 1:
         return _line(means, inferred, true, key)
     onto = directions(inferred + (true or []))
@@ -216,6 +217,11 @@ def directions(clouds: Sequence[np.ndarray]) -> np.ndarray:
     leading = vectors[:, :-3:-1]
     largest = np.abs(leading).argmax(0)
     return leading * np.sign(leading[largest, [0, 1]])  # Of v and -v, the one whose largest number is positive.
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    """The same with numbers that can be drawn: a run that diverged has others."""
+    return np.nan_to_num(values, nan=0.0, posinf=_FAR, neginf=-_FAR).clip(-_FAR, _FAR)
 
 
 def _cloud(label: str, style: int, points: np.ndarray, ground: Numbers | None = None) -> Series:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from uncollapse.errors import InputError, because
+from uncollapse.errors import InputError, because, cut
 from uncollapse.experiment import run
 from uncollapse.experiment.compare import ABOUT, CELLS
 from uncollapse.experiment.examples import EXAMPLES
@@ -125,7 +125,8 @@ def find(paths: Sequence[Path]) -> Found:
         if (one := _told(remarks, None, lambda f=folder: _run(f, len(folders), remarks))) is not None:
             found.runs.append(one)
     if not found.runs and not found.means:
-        raise InputError(remarks[0] if remarks else "there is nothing to report: give the folder of a run.")
+        more = f" Nor can the {len(remarks) - 1} others be shown." if len(remarks) > 1 else ""
+        raise InputError((remarks[0] if remarks else "there is nothing to report: give the folder of a run.") + more)
     return replace(found, runs=_named(found.runs))
 
 
@@ -192,7 +193,7 @@ def _run(folder: Path, together: int, remarks: list[str]) -> Run:
     examples = _told(remarks, {}, lambda: _document(folder / EXAMPLES))
     return Run(
         name="",
-        remedy=str(asked.get("remedy") or "+".join(map(str, remedies)) or "plain"),
+        remedy=cut(str(asked.get("remedy") or "+".join(map(str, remedies)) or BASELINE)),
         seed=None if seed is None else int(seed),
         folder=folder,
         spec=spec,
@@ -285,7 +286,7 @@ def means_of(path: Path) -> list[Means]:
     named = _get(said, "runs", dict) or {path.stem: said}
     try:
         return [_means(str(name), one["points"]) for name, one in named.items()]
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         raise InputError(f"`{path}` holds no posterior means: {type(error).__name__} {error}.") from None
 
 
