@@ -157,14 +157,14 @@ def _speak(folder: Path, seed: int) -> None:
 def _report(out: Path, seed: int) -> None:
     """Writes the report of a demo, with what each of its models writes; as Markdown where a page cannot be made."""
     from uncollapse.experiment.api import load
-    from uncollapse.experiment.examples import keep
+    from uncollapse.experiment.examples import examples, keep
     from uncollapse.report.content import content
     from uncollapse.report.folders import find
     from uncollapse.report.html import can_be_made
 
     for remedy in DEMO:
         folder = out / "cells" / f"{remedy}-seed{seed}"
-        keep(folder, load(folder), *ENDS, seed=seed)
+        keep(folder, examples(load(folder), ENDS, seed))
     kind = "html" if can_be_made() else "md"
     target = out / f"report.{kind}"
     write(content(find([out])), target, kind)

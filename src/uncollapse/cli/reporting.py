@@ -36,8 +36,6 @@ def report(
     if target is not None:
         _check_target(target)
     said = _content(runs)
-    for remark in said.remarks:
-        screen.note(f"note: {remark}")
     if figures is not None:
         from uncollapse.report.static import draw
 
@@ -45,6 +43,7 @@ def report(
     if target is not None:
         write(said, target, kind)
         screen.say(f"{target}: {said.headline}")
+    _note(said)
 
 
 def show(*runs: Place) -> None:
@@ -71,8 +70,7 @@ def show(*runs: Place) -> None:
     ]
     if curves:
         screen.table([["on the validation split", "run", "first", "over the epochs", "last"], *curves])
-    for remark in said.remarks:
-        screen.note(f"note: {remark}")
+    _note(said)
 
 
 def write(said: Content, target: Path, kind: str) -> None:
@@ -86,6 +84,11 @@ def write(said: Content, target: Path, kind: str) -> None:
     from uncollapse.report.markdown import markdown
 
     write_text(target, html(said) if kind == "html" else markdown(said))
+
+
+def _note(said: Content) -> None:
+    for remark in said.remarks:
+        screen.note(f"note: {remark}")
 
 
 def _check(runs: tuple[Path, ...]) -> None:

@@ -63,7 +63,9 @@ def _curves(content: Content) -> Iterator[str]:
 def _examples(texts: Texts) -> Iterator[str]:
     yield f"\n## Examples: {_text(texts.name)}"
     yield from _items("From the prior", map(_text, texts.samples))
-    yield from _items("Reconstructions", (f"{_text(item)} → {_text(made)}" for item, made in texts.reconstructions))
+    yield from _items(
+        "Encoded and decoded again", (f"{_text(item)} → {_text(made)}" for item, made in texts.reconstructions)
+    )
     for line in texts.interpolations:
         yield from _items("From one posterior mean to another", map(_text, line))
 
