@@ -23,11 +23,12 @@ from uncollapse.errors import InputError
 from uncollapse.experiment import catalogue
 from uncollapse.report import figures, folders
 from uncollapse.report.content import Content, content
-from uncollapse.report.folders import Means, find, spaced
+from uncollapse.report.folders import find, spaced
 from uncollapse.report.html import html
 from uncollapse.report.interactive import drawn
 from uncollapse.report.markdown import markdown
 from uncollapse.report.references import bibtex, cited
+from uncollapse.report.reproductions import Means
 from uncollapse.report.sparklines import sparkline
 
 TAGS = "<script>alert(1)</script>"
@@ -206,6 +207,40 @@ def test_posterior_means_come_from_a_file_too(tmp_path: Path) -> None:
     for path in (tmp_path / "figure2.json", tmp_path):
         (film,) = made(path).films
         assert (film.title, film.steps, film.diagonal) == ("figure2", [0, 200], True)
+
+
+def test_what_reproductions_found_is_drawn(tmp_path: Path) -> None:
+    space = [{"step": n, "inferred": [[0.1], [n]], "true": [[0.3], [None]]} for n in (0, 9)]
+    steps = [{"step": n, "inferred": [0.1 * n], "true": [0.2 * n]} for n in (0, 9)]
+    course = [{"step": n, "kl": figure(n), "mi": figure(0.5), "marginal_kl": {"unavailable": "no"}} for n in (0, 9)]
+    for draws, said in {"space": space, "trajectory": {"item": 3, "steps": steps}, "course": course}.items():
+        runs = {"plain": said, "aggressive": said}
+        document = {"id": f"he2019/{draws}", "draws": draws, "departs": "Smaller.", "runs": runs}
+        (tmp_path / f"he2019-{draws}.json").write_text(json.dumps(document))
+    said = made(tmp_path)
+    assert [film.title for film in said.films] == ["he2019/space: plain", "he2019/space: aggressive"]
+    assert drawn(said.films[0])["frames"] == [[[[0.3, None], [0.1, 0.0]]], [[[0.3, None], [0.1, 9.0]]]]
+    assert [(one.x, one.y) for one in said.ways[-1].series] == [([0.0, 1.8], [0.0, 0.9])] * 2
+    assert [chart.title for chart in said.ways] == [
+        *(f"he2019/course: {figure}" for figure in ("KL", "mutual information", "marginal KL")),
+        "he2019/trajectory: the way of one item",
+    ]
+    assert all(one.caption.endswith("Smaller.") for one in [*said.films, *said.ways])
+    html(said)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        *([], {}, {"points": []}, {"points": [1]}, {"points": [{"step": 0, "inferred": [[1], [1, 2]]}]}),
+        *({"draws": "table", "runs": {}}, {"draws": [], "runs": {}}, {"draws": "space", "runs": [1]}),
+        *({"draws": "course", "runs": {"a": [{"step": 1}]}}, {"points": [{"step": "x", "inferred": [[1.0]]}]}),
+    ],
+)
+def test_a_file_that_holds_no_means_says_so(tmp_path: Path, said: Any) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(said))
+    with pytest.raises(InputError, match="holds no posterior means that can be drawn"):
+        find([tmp_path / "a.json"])
 
 
 def test_a_heat_map_keeps_the_units_of_most_rate_in_their_order(tmp_path: Path) -> None:

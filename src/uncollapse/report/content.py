@@ -17,6 +17,7 @@ from uncollapse.report.commands import commands
 from uncollapse.report.figures import Chart, Film, Heat
 from uncollapse.report.folders import Found, Reading, Run, number
 from uncollapse.report.references import cited
+from uncollapse.report.reproductions import Means, Way
 
 #: The kinds of verdict, from the worst, with a sign that needs no colour and what each means for a reader.
 KINDS = {
@@ -74,6 +75,7 @@ class Content:
     runs: Table
     tables: list[Table]
     curves: list[Chart]
+    ways: list[Chart]
     scatters: list[Chart]
     films: list[Film]
     heats: list[Heat]
@@ -87,7 +89,8 @@ def content(found: Found) -> Content:
     """What is to be said of some runs."""
     runs = found.runs
     kind, headline = _headline(runs)
-    means = [*found.means, *(probed for run in runs if (probed := figures.probed(run)))]
+    means = [one for one in found.beside if isinstance(one, Means)]
+    means += [probed for run in runs if (probed := figures.probed(run))]
     scatters = [
         figures.against(runs, "kl", "rate", "rate (KL), nats/item"),
         figures.against(runs, "active_units", "active units", "active units"),
@@ -101,6 +104,7 @@ def content(found: Found) -> Content:
         runs=_table(runs),
         tables=[*_summary(runs), *_differences(found)],
         curves=figures.curves(runs),
+        ways=[figures.way(one) for one in found.beside if isinstance(one, Way)],
         scatters=[chart for chart in scatters if chart],
         films=[figures.film(one, key) for one, key in zip(means, _keys("means", [m.name for m in means]), strict=True)],
         heats=[heat for heat in heats if heat],

@@ -8,7 +8,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from uncollapse.report.folders import Means, Run, number, reading, spaced
+from uncollapse.report.folders import Run, number, reading, spaced
+from uncollapse.report.reproductions import Means, Way
 
 _GROUPS = 64  # the units of one heat map
 _ALONG = 60  # the points of one curve, where many share a figure
@@ -143,7 +144,7 @@ def heat(run: Run, key: str) -> Heat | None:
     """The rate of each unit over the steps of a training, by the probe."""
     if not run.snapshots or not len(run.snapshots[0].rate):
         return None
-    rates = _finite(np.stack([one.rate for one in run.snapshots]))
+    rates = np.nan_to_num(_finite(np.stack([one.rate for one in run.snapshots])))
     kept = np.sort(np.argsort(-rates[-1], kind="stable")[:_GROUPS])
     left = rates.shape[1] - len(kept)
     return Heat(
@@ -157,6 +158,12 @@ def heat(run: Run, key: str) -> Heat | None:
         rates[:, kept].T.tolist(),
         f"The {left} units of the least rate at the end are left out." if left else "",
     )
+
+
+def way(found: Way) -> Chart:
+    """Curves as they are, a style each."""
+    series = [Series(label, i, x, y, [label], line=True) for i, (label, (x, y)) in enumerate(found.curves.items())]
+    return Chart(found.key, found.title, found.x, found.y, series, found.caption)
 
 
 def probed(run: Run) -> Means | None:
@@ -212,7 +219,8 @@ def _line(means: Means, inferred: list[np.ndarray], true: list[np.ndarray] | Non
 
 def directions(clouds: Sequence[np.ndarray]) -> np.ndarray:
     """The two directions (D, 2) in which some clouds of points (N, D), taken together, vary most; the same for all."""
-    centred = [cloud - cloud.mean(0) for cloud in clouds]
+    known = [cloud[np.isfinite(cloud).all(1)] for cloud in clouds]
+    centred = [cloud - cloud.mean(0) for cloud in known if len(cloud)] or [np.zeros((1, clouds[0].shape[1]))]
     _, vectors = np.linalg.eigh(sum(cloud.T @ cloud for cloud in centred))
     leading = vectors[:, :-3:-1]
     largest = np.abs(leading).argmax(0)
@@ -220,8 +228,8 @@ def directions(clouds: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _finite(values: np.ndarray) -> np.ndarray:
-    """The same with numbers that can be drawn: a run that diverged has others."""
-    return np.nan_to_num(values, nan=0.0, posinf=_FAR, neginf=-_FAR).clip(-_FAR, _FAR)
+    """The same with numbers that can be drawn, or nan: a run that diverged has others."""
+    return np.clip(values, -_FAR, _FAR)
 
 
 def _cloud(label: str, style: int, points: np.ndarray, ground: Numbers | None = None) -> Series:
@@ -230,10 +238,11 @@ def _cloud(label: str, style: int, points: np.ndarray, ground: Numbers | None = 
 
 def _range(clouds: Sequence[np.ndarray]) -> tuple[float, float]:
     """All of some points, and at least what shows a collapse as a dot: the prior's standard deviation about zero."""
-    far = max(1.0, *(float(np.abs(cloud).max(initial=0.0)) for cloud in clouds)) * 1.05
+    far = max(1.0, *(float(np.nan_to_num(np.abs(cloud)).max(initial=0.0)) for cloud in clouds)) * 1.05
     return -far, far
 
 
 def _shown(means: Means) -> str:
     n, d = means.inferred[0].shape
-    return f"{n} items, {d} latent {'unit' if d == 1 else 'units'}; colour follows an item by where it ends."
+    said = f"{n} items, {d} latent {'unit' if d == 1 else 'units'}; colour follows an item by where it ends."
+    return said + (f" {means.caption}" if means.caption else "")

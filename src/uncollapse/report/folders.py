@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -17,6 +17,7 @@ from uncollapse.experiment import run
 from uncollapse.experiment.compare import ABOUT, CELLS
 from uncollapse.experiment.examples import EXAMPLES
 from uncollapse.experiment.summary import BASELINE
+from uncollapse.report.reproductions import Means, Way, drawn_by
 
 T = TypeVar("T")
 Record = dict[str, Any]
@@ -40,15 +41,6 @@ class Snapshot(NamedTuple):
     step: int
     rate: np.ndarray
     means: np.ndarray | None
-
-
-class Means(NamedTuple):
-    """Posterior means over training: of q, and of the true posterior where somebody has computed them."""
-
-    name: str
-    steps: list[int]
-    inferred: list[np.ndarray]
-    true: list[np.ndarray] | None = None
 
 
 @dataclass(frozen=True)
@@ -84,13 +76,13 @@ class Found:
 
     Arguments:
         runs: Those that can be shown.
-        means: Posterior means that were computed beside the runs.
+        beside: What `uncollapse reproduce` found.
         compared: What comparisons say, by folder: their arguments and their paired differences.
         remarks: What cannot be shown, a line each.
     """
 
     runs: list[Run]
-    means: list[Means]
+    beside: list[Means | Way]
     compared: dict[Path, Record]
     remarks: list[str]
 
@@ -124,7 +116,7 @@ def find(paths: Sequence[Path]) -> Found:
     for folder in dict.fromkeys(folders):
         if (one := _told(remarks, None, lambda f=folder: _run(f, len(folders), remarks))) is not None:
             found.runs.append(one)
-    if not found.runs and not found.means:
+    if not found.runs and not found.beside:
         more = f" Nor can the {len(remarks) - 1} others be shown." if len(remarks) > 1 else ""
         raise InputError((remarks[0] if remarks else "there is nothing to report: give the folder of a run.") + more)
     return replace(found, runs=_named(found.runs))
@@ -144,12 +136,12 @@ def _told(remarks: list[str], otherwise: T, read: Callable[[], T]) -> T:
 def _expanded(path: Path, found: Found) -> list[Path]:
     """The runs behind a path; what else is behind it is added to what was found."""
     if path.is_file() and path.suffix == ".json":
-        found.means.extend(_told(found.remarks, [], lambda: means_of(path)))
+        found.beside.extend(_told(found.remarks, [], lambda: drawn_by(path)))
         return []
     if not (path / ABOUT).is_file():
         files = sorted(path.glob("*.json")) if path.is_dir() and not (path / run.SPEC).is_file() else []
-        beside = [one for file in files for one in _told([], [], lambda f=file: means_of(f))]
-        found.means.extend(beside)
+        beside = [one for file in files for one in _told([], [], lambda f=file: drawn_by(f))]
+        found.beside.extend(beside)
         return [] if beside else [path]
     about = _told(found.remarks, {}, lambda: run.read_json(path / ABOUT))
     ended = _told(found.remarks, {}, lambda: _document(path / "comparison.json"))
@@ -272,36 +264,6 @@ def _snapshot(path: Path) -> Snapshot:
         raise InputError(f"`{path}` does not name its step.")
     means = None if rows.means is None else rows.means.flatten(1).numpy()
     return Snapshot(int(step), rows.kl.mean(0).numpy(), means if means is not None and means.size else None)
-
-
-def means_of(path: Path) -> list[Means]:
-    """Posterior means in a JSON file: {"points": [{"step": n, "inferred": [[..], ..], "true": [[..], ..]}, ..]}.
-
-    The file may also hold several of them by name, below "runs".
-
-    Raises:
-        InputError: where it holds none.
-    """
-    said = run.read_json(path)
-    named = _get(said, "runs", dict) or {path.stem: said}
-    try:
-        return [_means(str(name), one["points"]) for name, one in named.items()]
-    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
-        raise InputError(f"`{path}` holds no posterior means: {type(error).__name__} {error}.") from None
-
-
-def _means(name: str, points: Iterable[Record]) -> Means:
-    points = sorted(points, key=lambda one: one["step"])
-
-    def clouds(key: str) -> list[np.ndarray]:
-        found = [np.asarray(one[key], dtype=float) for one in points]
-        return [cloud.reshape(len(cloud), -1) for cloud in found]
-
-    inferred = clouds("inferred")
-    if not inferred or {cloud.shape for cloud in inferred} != {inferred[0].shape}:
-        raise ValueError("the clouds of points have different shapes")
-    true = clouds("true") if all("true" in one for one in points) else None
-    return Means(name, [int(one["step"]) for one in points], inferred, true)
 
 
 def spaced(things: Sequence[T], most: int) -> list[T]:

@@ -38,7 +38,7 @@ def html(content: Content) -> str:
     environment.filters |= {"kind": kind_of, "sign": sign_of, "bibtex": lambda named: bibtex(*named)}
     environment.finalize = _finalised
     page = environment.from_string(_own("page.html.j2"))
-    figures = [*content.curves, *content.scatters, *content.films, *content.heats]
+    figures = [*content.curves, *content.ways, *content.scatters, *content.films, *content.heats]
     return BEGINNING + page.render(
         content=content,
         style=_own("page.css"),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from math import isfinite
 from typing import Any
 
 from uncollapse.report.content import plain
-from uncollapse.report.figures import Chart, Figure, Film, Heat, Numbers, Series
+from uncollapse.report.figures import Chart, Figure, Film, Heat, Series
 from uncollapse.report.style import COLOURS, GROUND, HEAT, SYMBOLS, dash
 
 _MANY = 12  # lines of one figure, beyond which each is thin
@@ -30,9 +31,9 @@ def _text(text: str) -> str:
     return escape(plain(text), quote=False)  # Plotly knows no &quot;.
 
 
-def _short(values: Sequence[float]) -> Numbers:
-    """Four digits, all that a screen shows."""
-    return [float(f"{value:.4g}") for value in values]
+def _short(values: Sequence[float]) -> list[float | None]:
+    """Four digits, all that a screen shows; None, which is not drawn, for what is no number."""
+    return [float(f"{value:.4g}") if isfinite(value) else None for value in values]
 
 
 def _layout(x: str, y: str, **more: Any) -> Drawn:
@@ -94,9 +95,9 @@ def _film(film: Film) -> Drawn:
     return {"data": traces, "layout": layout, "steps": film.steps, "frames": frames}
 
 
-def _close(values: Sequence[float]) -> Numbers:
-    """Three digits behind the point at most: a dot of a film is no more precise."""
-    return [round(float(f"{value:.4g}"), 3) for value in values]
+def _close(values: Sequence[float]) -> list[float | None]:
+    """The same with three digits behind the point at most: a dot of a film is no more precise."""
+    return [value if value is None else round(value, 3) for value in _short(values)]
 
 
 def _dots(series: Series) -> Drawn:

@@ -28,7 +28,13 @@ def draw(content: Content, folder: Path) -> list[Path]:
     """
     if not find_spec("matplotlib"):
         raise InputError("figures as PDF and PNG need Matplotlib: `pip install 'uncollapse[report]'`.")
-    figures: list[Figure] = [*content.curves, *content.scatters, *content.films[:_FILMS], *content.heats[:_FILMS]]
+    figures: list[Figure] = [
+        *content.curves,
+        *content.ways,
+        *content.scatters,
+        *content.films[:_FILMS],
+        *content.heats[:_FILMS],
+    ]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return [path for figure in figures for path in _save(figure, folder)]
@@ -50,7 +56,7 @@ def _save(figure: Figure, folder: Path) -> list[Path]:
                 _film(paper, figure, wide)
             case Heat():
                 _heat(paper, figure)
-        paths = [folder / f"{figure.key}.{kind}" for kind in ("pdf", "png")]
+        paths = [folder / f"{figure.key.replace('/', '-')}.{kind}" for kind in ("pdf", "png")]
         # Without the time, so that the same runs give the same bytes.
         paper.savefig(paths[0], metadata={"CreationDate": None})
         paper.savefig(paths[1], dpi=200)
