@@ -67,7 +67,7 @@ def _series(series: Series, first: bool, thin: bool) -> Drawn:
         "marker": {"color": colour, "symbol": symbol, "size": 7 if series.line else 10},
     }
     if series.line:
-        trace["line"] = {"color": colour, "width": 1 if thin else 2, "dash": dash(series.style)}
+        trace["line"] = {"color": colour, "width": 1.5 if thin else 2, "dash": dash(series.style)}
         trace["hovertemplate"] = f"{_text(series.names[0])}<br>step %{{x}}: %{{y}}<extra></extra>"
     elif series.names:
         trace["text"] = [_text(name) for name in series.names]
@@ -131,4 +131,5 @@ def _heat(heat: Heat) -> Drawn:
     layout = _layout(heat.x, heat.y)
     for axis in ("xaxis", "yaxis"):
         layout[axis] |= {"type": "category", "showgrid": False}
+    layout["yaxis"]["autorange"] = "reversed"  # The first unit on top.
     return {"data": [trace], "layout": layout}
