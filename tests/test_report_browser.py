@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,14 @@ class Open:
         self.page.wait_for_selector(f"[data-figure='{key}'][data-drawn]")
         return card
 
+    def until(self, holds: Callable[[], bool]) -> None:
+        """Waits for something; not by `wait_for_function`, as the page lets nobody evaluate a text."""
+        for _ in range(200):
+            if holds():
+                return
+            self.page.wait_for_timeout(50)
+        raise TimeoutError("it does not come to hold")
+
     def column(self, number: int) -> list[str]:
         return self.page.locator(f"#runs tbody tr > :nth-child({number})").all_text_contents()
 
@@ -107,14 +115,14 @@ def test_the_film_plays_and_ends_and_the_slider_moves_it(at: Open) -> None:
     assert (said.inner_text(), heights()) == ("step 2", [0.2, 0.2])
     slider.press("Home")
     assert said.inner_text() == "step 0"
-    at.page.wait_for_function("document.querySelector(\"[data-figure='means-means'] .plot\").data[0].y[0] === 0")
+    at.until(lambda: heights() == [0.0, 0.2])
     slider.press("ArrowRight")
     assert said.inner_text() == "step 1"
     play.press("Enter")
     assert play.get_attribute("aria-label") == "Pause"
     at.page.wait_for_selector("[data-figure='means-means'] button.play[aria-label='Play']")
     assert (said.inner_text(), slider.input_value()) == ("step 2", "2")
-    at.page.wait_for_function("document.querySelector(\"[data-figure='means-means'] .plot\").data[0].y[0] === 0.2")
+    at.until(lambda: heights() == [0.2, 0.2])
     assert at.wrong == []
 
 
@@ -168,5 +176,5 @@ def test_bibtex_is_behind_a_button_that_copies_it(at: Open) -> None:
     assert not at.page.locator("#bibtex pre").is_visible()
     at.page.locator("#bibtex summary").press("Enter")
     at.page.locator("#copy").click()
-    at.page.wait_for_function("document.getElementById('copy').textContent !== 'Copy'")
+    at.until(lambda: at.page.locator("#copy").inner_text() != "Copy")
     assert "@misc{he2019" in at.page.evaluate("getSelection().toString()")
