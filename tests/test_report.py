@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
 import re
 import shutil
+from base64 import b64decode
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from html.parser import HTMLParser
@@ -22,9 +24,9 @@ from uncollapse.cli import main
 from uncollapse.errors import InputError
 from uncollapse.experiment import catalogue
 from uncollapse.report import figures, folders
-from uncollapse.report.content import Content, content
+from uncollapse.report.content import Content, as_json, content
 from uncollapse.report.folders import find, spaced
-from uncollapse.report.html import html
+from uncollapse.report.html import _plotly, html
 from uncollapse.report.interactive import drawn
 from uncollapse.report.markdown import markdown
 from uncollapse.report.references import bibtex, cited
@@ -194,6 +196,8 @@ def test_with_more_units_the_true_means_are_shown_in_the_same_directions() -> No
     true, inferred = film.frames[0]
     assert np.allclose(true.x, inferred.x, atol=0.2)
     assert (true.label, inferred.label) == ("true posterior's mean", "q's mean")
+    still = figures.film(Means("one", [0], [cloud * 0], [cloud[:, ::-1]]), "k").frames[0]
+    assert np.std(still[0].x) == pytest.approx(3.0, rel=0.3)  # Where q stands still, those of the true means.
 
 
 def test_without_true_means_one_unit_is_shown_in_the_order_in_which_items_end() -> None:
@@ -302,6 +306,7 @@ def test_two_hundred_runs_are_one_page_of_less_than_8_megabytes(tmp_path: Path) 
     said = made(*(tmp_path / str(seed) for seed in range(200)))
     assert said.headline == "All 200 runs: healthy"
     assert len(said.films) == len(said.heats) == 200
+    assert {(len(film.steps), len(film.frames[0][0].x)) for film in said.films} == {(6, 66)}
     assert len(html(said).encode()) < 8e6
 
 
@@ -314,6 +319,14 @@ def test_text_from_data_shows_as_text(tmp_path: Path) -> None:
     assert SEEN in texts.said
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", page)
     assert "<script>alert" not in page
+
+
+def test_numbers_for_the_page_end_no_element_and_are_the_same_every_day() -> None:
+    assert as_json({"a": "</script><!--&"}) == r'{"a":"\u003c/script\u003e\u003c!--\u0026"}'
+    pytest.importorskip("plotly")
+    packed = b64decode(_plotly())
+    assert packed[4:8] == bytes(4)  # The time in gzip's header.
+    assert b"plotly.js" in gzip.decompress(packed)[:200]
 
 
 def test_markdown_takes_nothing_of_a_text_for_its_own(tmp_path: Path) -> None:
