@@ -196,7 +196,7 @@ def test_with_more_units_the_true_means_are_shown_in_the_same_directions() -> No
     true, inferred = film.frames[0]
     assert np.allclose(true.x, inferred.x, atol=0.2)
     assert (true.label, inferred.label) == ("true posterior's mean", "q's mean")
-    still = figures.film(Means("one", [0], [cloud * 0], [cloud[:, ::-1]]), "k").frames[0]
+    still = figures.film(Means("one", [0], [cloud * 0], [cloud]), "k").frames[0]
     assert np.std(still[0].x) == pytest.approx(3.0, rel=0.3)  # Where q stands still, those of the true means.
 
 
