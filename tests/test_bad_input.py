@@ -431,6 +431,16 @@ OUTPUTS = [
     Case("an array nowhere", "encode @/run @/good.txt -o @/no/z.npy", ("no folder `@/no`", "`z.npy`", "make it")),
     Case("an array below a file", "encode @/run @/good.txt -o @/good.txt/z", ("no folder `@/good.txt`", "make it")),
     Case("an array without leave", "encode @/run @/good.txt -o @/locked", ("`@/locked`", "denied", "permission")),
+    Case("a report of nothing", "report", ("nothing to report", "folder of a run")),
+    Case("a report of no run", "report @/no", ("no run folder `@/no`",)),
+    Case("a report of a text", "report @/good.txt -o @/r.html", ("no run folder `@/good.txt`",)),
+    Case("a report over a text", "report @/run -o @/good.txt", ("`@/good.txt`", "no report", "stays as it is")),
+    Case("a report over a folder", "report @/run -o @/run", ("`@/run` is a folder", "`@/run/report.html`")),
+    Case("a report nowhere", "report @/run -o @/no/r.html", ("no folder `@/no`", "`r.html`", "make it")),
+    Case("a report in another format", "report @/run --format pdf", ("--format", "pdf")),
+    Case("figures over a file", "report @/run --figures @/good.txt", ("cannot write `@/good.txt`",)),
+    Case("nothing to show", "show", ("nothing to report",)),
+    Case("a run to show that is none", "show @/no @/good.txt", ("no run folder `@/no`", "1 others")),
     Case("the demo over a file", "demo --out @/good.txt", ("`@/good.txt`", "another folder")),
 ]
 CASES = [*FILES, *CORPORA, *VALUES, *SPECS, *CLASHES, *NAMES, *SENTENCES, *RUNS, *OUTPUTS]

@@ -76,7 +76,7 @@ def test_what_needs_no_torch_imports_none(arguments: list[str]) -> None:
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     shown = ask(capsys, "--help")
-    commands = "fit evaluate generate reconstruct interpolate encode compare demo remedies recipes".split()
+    commands = "fit evaluate generate reconstruct interpolate encode compare demo report show remedies recipes".split()
     assert all(f" {command} " in shown for command in commands)
 
 
@@ -440,7 +440,11 @@ def test_demo_ends_with_a_table_verdicts_and_sentences(
     for remedy in ("plain", "anneal", "aggressive"):
         assert any(line.startswith(f"{remedy} ") and "collapsed: 0 of 2 units active" in line for line in lines)
     assert "Sentences from the prior of the model with aggressive training:" in lines
-    assert lines[-1].startswith(str(out / "comparison.json"))
+    assert lines[-2].startswith(str(out / "comparison.json"))
+    assert re.fullmatch(rf"{re.escape(str(out))}/report\.(html|md) is the report: .*", lines[-1])
+    report = Path(lines[-1].split(" is the report")[0]).read_text(encoding="utf-8")
+    assert "From the prior" in report
+    assert "3 runs: " in report
     rows = json.loads((out / "comparison.json").read_text(encoding="utf-8"))["rows"]
     assert [row["remedy"] for row in rows] == ["plain", "anneal", "aggressive"]
 

@@ -26,6 +26,7 @@ LAYERS = (
     ("adapters", "nets", "weaken"),
     ("diagnosis", "training"),
     ("experiment",),
+    ("report",),
     ("cli",),
     ("__main__",),
 )

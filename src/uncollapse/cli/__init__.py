@@ -12,7 +12,7 @@ from io import TextIOWrapper
 from cyclopts import App, CycloptsError, Parameter, UnknownCommandError, UnusedCliTokensError
 
 from uncollapse import __version__
-from uncollapse.cli import comparing, fitting, listing, reproducing, show, using
+from uncollapse.cli import comparing, fitting, listing, reporting, reproducing, show, using
 from uncollapse.cli.memory import keep_large_blocks
 from uncollapse.errors import InputError, TrainingError, because, unknown
 from uncollapse.signals import Terminated, terminable
@@ -40,6 +40,8 @@ COMMANDS = {
         comparing.compare,
         comparing.demo,
         reproducing.reproduce,
+        reporting.report,
+        reporting.show,
         listing.remedies,
         listing.recipes,
         listing.parts,

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from uncollapse.cli import show
 from uncollapse.cli.options import Kind, Options
+from uncollapse.cli.reporting import write
 from uncollapse.cli.values import Items, Jobs, Place, Samples, Seed, Seeds
 from uncollapse.data.kinds import offered
 from uncollapse.errors import InputError, TrainingError
@@ -92,6 +93,7 @@ def demo(
     complain(found, list(DEMO), [seed], out)
     _speak(out / "cells" / f"aggressive-seed{seed}", seed)
     show.say(f"\n{out / 'comparison.json'} has the figures; each run is in {out / 'cells'}.")
+    _report(out, seed)
 
 
 def run(
@@ -151,6 +153,24 @@ def _speak(folder: Path, seed: int) -> None:
     except InputError as error:  # With a `--set` that leaves few words.
         texts = [f"nothing: {error}"]
     show.say(*(f"  {text}" for text in texts))
+
+
+def _report(out: Path, seed: int) -> None:
+    """Writes the report of a demo, with what each of its models writes; as Markdown where a page cannot be made."""
+    from uncollapse.experiment.api import load
+    from uncollapse.experiment.examples import examples, keep
+    from uncollapse.report.content import content
+    from uncollapse.report.folders import find
+    from uncollapse.report.html import can_be_made
+
+    for remedy in DEMO:
+        folder = out / "cells" / f"{remedy}-seed{seed}"
+        keep(folder, examples(load(folder), ENDS, seed))
+    kind = "html" if can_be_made() else "md"
+    target = out / f"report.{kind}"
+    write(content(find([out])), target, kind)
+    how = "open it in a browser" if kind == "html" else "`pip install 'uncollapse[report]'` makes a page of it"
+    show.say(f"{target} is the report: {how}.")
 
 
 def complain(found: Comparison, names: list[str], seeds: list[int], out: Path) -> None:

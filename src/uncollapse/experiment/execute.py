@@ -16,7 +16,7 @@ from uncollapse.data.kinds import Data
 from uncollapse.data.reading import Tell
 from uncollapse.diagnosis import verdict
 from uncollapse.errors import InputError
-from uncollapse.experiment import build, remarks, run
+from uncollapse.experiment import build, examples, remarks, run
 from uncollapse.experiment.api import load
 from uncollapse.experiment.hardware import ONE, Hardware
 from uncollapse.experiment.probe import ITEMS, Probe
@@ -102,6 +102,8 @@ class Judged(NamedTuple):
     """The same as JSON, with the training's seconds and the verdict."""
     name: str
     """How it was evaluated, such as "test-k500-s0"."""
+    examples: Callable[[], dict[str, Any]] = dict
+    """What its model writes, made when it is asked for; see `examples`."""
 
 
 def judge(
@@ -154,7 +156,8 @@ def judge(
         "finished": stands is None,
         "verdict": _verdict(figures, data, split),
     }
-    return Judged(figures, report, f"{split}-k{samples}" + (f"-n{items}" if items else "") + f"-s{seed}")
+    name = f"{split}-k{samples}" + (f"-n{items}" if items else "") + f"-s{seed}"
+    return Judged(figures, report, name, lambda: examples.examples(trained))
 
 
 def last_state(path: Path) -> dict[str, Any]:
@@ -178,7 +181,7 @@ def standing(state: Mapping[str, Any], spec: Spec) -> str | None:
 
 
 def keep(path: Path, judged: Judged) -> None:
-    """Keeps figures and their rows in the folder of their run: first the rows, whose digest the figures name.
+    """Keeps figures, their rows and examples in the folder of their run: first the rows, whose digest the figures name.
 
     A kill in between, or another evaluation at the same time, leaves figures that name other rows than are there.
 
@@ -187,6 +190,7 @@ def keep(path: Path, judged: Judged) -> None:
     """
     digest = judged.figures.rows.save(path / f"rows-{judged.name}.safetensors")
     run.write_json(path / f"evaluation-{judged.name}.json", {**judged.report, "rows_digest": digest})
+    examples.keep(path, judged.examples())
 
 
 def _verdict(figures: Evaluation, data: Data, split: str) -> str:

@@ -9,6 +9,7 @@ metrics.jsonl        windows and epochs of training
 checkpoints/         the last and the best
 probe/               posterior parameters and rate of 500 fixed items at scheduled steps
 evaluation-*.json    figures, each with the digest of its rows, which are beside it
+examples.json        draws of the prior, reconstructions and an interpolation, as lines
 """
 
 from __future__ import annotations
