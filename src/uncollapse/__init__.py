@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from uncollapse.adapters import foreign
     from uncollapse.bound import Bound, Labelled
+    from uncollapse.diagnosis.diagnose import diagnose
+    from uncollapse.diagnosis.findings import Diagnosis, Finding
     from uncollapse.dials import Constant, Linear
     from uncollapse.errors import InputError, TrainingError
     from uncollapse.experiment.api import fit, load
@@ -24,6 +26,8 @@ __version__ = "0.1.0"
 _HOME = {
     "adapters": ["foreign"],
     "bound": ["Bound", "Labelled"],
+    "diagnosis.diagnose": ["diagnose"],
+    "diagnosis.findings": ["Diagnosis", "Finding"],
     "dials": ["Constant", "Linear"],
     "errors": ["InputError", "TrainingError"],
     "experiment.api": ["fit", "load"],
@@ -40,8 +44,10 @@ __all__ = [
     "VAE",
     "Bound",
     "Constant",
+    "Diagnosis",
     "Estimate",
     "Evaluation",
+    "Finding",
     "InputError",
     "Labelled",
     "Linear",
@@ -52,6 +58,7 @@ __all__ = [
     "StandardNormal",
     "TrainingError",
     "Unavailable",
+    "diagnose",
     "evaluate",
     "fit",
     "foreign",
