@@ -12,7 +12,7 @@ from io import TextIOWrapper
 from cyclopts import App, CycloptsError, Parameter, UnknownCommandError, UnusedCliTokensError
 
 from uncollapse import __version__
-from uncollapse.cli import comparing, fitting, listing, show, using
+from uncollapse.cli import comparing, diagnosing, fitting, listing, show, using
 from uncollapse.cli.memory import keep_large_blocks
 from uncollapse.errors import InputError, TrainingError, because, unknown
 from uncollapse.signals import Terminated, terminable
@@ -33,6 +33,7 @@ COMMANDS = {
     for command in (
         fitting.fit,
         fitting.evaluate,
+        diagnosing.diagnose,
         using.generate,
         using.reconstruct,
         using.interpolate,

@@ -66,34 +66,44 @@ def advised(state: str, ways: Ways, used: Sequence[str] = ()) -> Next:
     """
     match state:
         case "inference collapse":
-            names = [name for name in ("aggressive", "sa-vae") if name not in used][:1] or ["cyclical"]
             return Next(
                 "The decoder could use z and the encoder does not find it: train the encoder more than the decoder.",
-                ways.train(names),
+                ways.train(_untried(used, "aggressive", "sa-vae", "autoencoder-free-bits")),
             )
         case "model collapse" | "collapsed":
             return Next(
                 "More training of the encoder cannot help, as there is nothing to be found: hold the rate above a "
                 "floor from the start, weaken the decoder, or give the likelihood a smaller scale.",
-                ways.train(["free-bits"]),
+                ways.train(_untried(used, "free-bits", "minimum-rate", "autoencoder-free-bits")),
             )
         case "partly collapsed" | "units":
             return Next(
                 "Give each unit a floor, or take fewer units: unused ones cost nothing in NLL.",
-                ways.train(["free-bits"]),
+                ways.train(_untried(used, "free-bits", "batch-normalised")),
             )
         case "mismatched" | "plain autoencoder":
             return Next(
                 "Weigh the KL by 1, or learn a prior where codes are; draws of this prior are new to the decoder.",
-                ways.train(more="objective.weights.rate=1.0"),
+                ways.train(more="training.objective.weights.rate=1.0"),
             )
         case "amortisation":
             return Next(
-                "The encoder's answers can be improved item by item: a larger encoder, more of its steps, or refinement.",
+                "The encoder's answers can be improved item by item: a larger encoder, more steps, or refinement.",
                 ways.train(["sa-vae"]),
             )
         case "under-trained":
             return Next(
-                "Train on: figures of a model that is still learning say little of its end.", ways.train(more="training.max_epochs=100")
+                "Train on: figures of a model that is still learning say little of its end.",
+                ways.train(more="training.max_epochs=200"),
+            )
+        case "loss-scale":
+            return Next(
+                "Train until the schedule has reached 1, or take a shorter one.",
+                ways.train(more="training.max_epochs=200"),
             )
     return Next()
+
+
+def _untried(used: Sequence[str], *names: str) -> list[str]:
+    """The first that was not used yet; the last where all were."""
+    return [next((name for name in names if name not in used), names[-1])]

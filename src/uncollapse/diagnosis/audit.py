@@ -2,9 +2,9 @@ r"""What a loss really weighs: its gradient as a sum of those of distortion and 
 
 .. math:: \nabla \text{loss} \approx a \nabla \text{distortion} + b \nabla \text{rate}, \qquad \beta = b / a
 
-A loss of means where the bound has sums, of squares where it has a Gaussian's nats, or with a factor somewhere, still is
-one of this form, and :math:`\beta` is the KL weight that it amounts to. The gradients are taken at perturbed parameters,
-as at a collapsed model that of the rate is 0. The loss draws noise of its own, so that a and b are found by
+A loss of means where the bound has sums, of squares where it has a Gaussian's nats, or with a factor somewhere, still
+is one of this form, and :math:`\beta` is the KL weight that it amounts to. The gradients are taken at perturbed
+parameters, as at a collapsed model that of the rate is 0. The loss draws noise of its own, so that a and b are found by
 instrumental variables: the product of two gradients from independent noise is unbiased.
 """
 
@@ -71,7 +71,7 @@ def audit(model: Any, loss: LossOf, x: Batch, seed: int = 0) -> Audit | Unavaila
 
 
 def _products(model: Any, loss: LossOf, x: Batch, to: list[nn.Parameter], seed: int, k: int) -> Tensor | Unavailable:
-    """(4, 4), of the gradients of loss, distortion and rate under one noise with those under another, and of the last."""
+    """(3, 3), of the gradients of loss, distortion and rate under one noise with those under another."""
     rows = []
     for half in (0, 1):
         with seeded(seed, "audit", k, half, device=to[0].device):

@@ -114,7 +114,7 @@ def _findings(e: Evidence, verdict: str, ways: Ways, used: Sequence[str]) -> Ite
     decisive, after = advised(verdict, ways, used), not isinstance(e.usage, Unavailable) and unused(e)
     yield _use(e, decisive if verdict == "collapsed" else Next(), after)
     yield _information(e)
-    yield _units(e, advised("units", ways), verdict)
+    yield _units(e, decisive, verdict)
     yield _signal(e)
     yield _true_posterior(e, decisive, verdict)
     yield _amortisation(e, advised("amortisation", ways), after)
@@ -152,7 +152,9 @@ def _information(e: Evidence) -> Finding:
         return _unknown("information", mi)
     rate = f"of a KL of {e.figures.kl.value:.2f}" if isinstance(e.figures.kl, Estimate) else ""
     low = mi.value < NEGLIGIBLE
-    says = "z tells next to nothing of x" if low else "z tells of x" + (", at its cap: at least" if mi.saturated else "")
+    says = (
+        "z tells next to nothing of x" if low else "z tells of x" + (", at its cap: at least" if mi.saturated else "")
+    )
     return Finding("information", mi.value, mi.se, f"{says} {rate}".strip(), "decides" if low else "fine", NATS, mi.cap)
 
 
@@ -221,7 +223,7 @@ def _aggregate(e: Evidence, then: Next, verdict: str) -> Finding:
     se = found.se if isinstance(found, Estimate) else None
     apart, decides = least_marginal_kl(e.figures), verdict in ("mismatched", "plain autoencoder")
     far = apart > MISMATCH
-    says = "the prior draws what the decoder was not trained on" if far else "q(z) is near the prior, as far as it shows"
+    says = "the prior draws what the decoder was not trained on" if far else "q(z) is near the prior, where it shows"
     standing: Standing = "decides" if decides else "bad" if far else "fine"
     then = then if decides else Next()
     return Finding("aggregate", apart, se, says, standing, "nats", MISMATCH, then.advice, then.command)
@@ -274,9 +276,10 @@ def _loss_scale(e: Evidence, ways: Ways, verdict: str) -> Finding:
     weight = None if e.history is None else e.history.rate_weight
     if weight is None:
         return Finding("loss-scale", None, None, e.audit.reason, "unknown", command=ways.audit())
-    says = "what the KL was weighed by at the end" + ("" if weight == 1 else ": no bound is trained by another than 1")
-    standing: Standing = "bad" if mis_scaled(weight) else "fine"
-    then = Next("Let the schedule reach 1.", ways.train(more="objective.weights.rate=1.0")) if weight != 1 else Next()
+    off = abs(weight - 1) > 0.05
+    says = "what the KL was weighed by at the end" + (": the bound weighs it by 1" if off else "")
+    standing: Standing = "bad" if off else "fine"
+    then = advised("loss-scale", ways) if off else Next()
     return Finding("loss-scale", weight, None, says, standing, "", 1.0, then.advice, then.command)
 
 
@@ -285,7 +288,7 @@ def _of_audit(found: Audit, ways: Ways, verdict: str) -> Finding:
     if found.unexplained > 0.05:
         says += f"; {found.unexplained:.0%} of its gradient is neither, so another likelihood or term is in it"
     advice = (
-        f"Multiply the KL by {1 / found.beta:.3g} for the bound, or sum both over the item and average over items alone."
+        f"Multiply the KL by {1 / found.beta:.3g}, or sum both over the item and average over items alone."
         if found.beta > 0 and mis_scaled(found.beta)
         else "The KL has no effect on this loss, or the wrong sign: look at its weight."
         if mis_scaled(found.beta)

@@ -77,8 +77,9 @@ def gathered(
 ) -> Evidence:
     """Measures all that a diagnosis needs; see `diagnose` for the arguments."""
     some = _Some(source(data, batch_size), items)
-    asked = {"samples": SAMPLES, "bound_samples": BOUND_SAMPLES, "mi_passes": PASSES}
-    figures = evaluate(model, some, seed=seed, inference=inference, **asked)
+    figures = evaluate(
+        model, some, SAMPLES, bound_samples=BOUND_SAMPLES, mi_passes=PASSES, seed=seed, inference=inference
+    )
     rows = figures.rows
     coded = rows.law is not None and rows.law.event_shape.numel() > 0
     with torch.no_grad():

@@ -29,7 +29,7 @@ from uncollapse.errors import InputError
 from uncollapse.metrics.draws import draw
 from uncollapse.metrics.estimate import Unavailable
 from uncollapse.metrics.rows import Rows
-from uncollapse.metrics.subject import evaluating, placed, refining
+from uncollapse.metrics.subject import evaluating, frozen, placed
 from uncollapse.metrics.usage import law_of
 from uncollapse.model import ask
 from uncollapse.randomness import generator, seeded
@@ -85,25 +85,23 @@ def refined(
                     break
     except InputError as error:  # Of the family.
         return Unavailable(str(error))
-    return Refined(*(torch.cat(column) for column in list(zip(*parts, strict=True))[:4]), _law([p.law for p in parts]))
+    columns = {name: torch.cat([getattr(part, name) for part in parts]) for name in ("gap", "rate", "own_rate", "use")}
+    return Refined(**columns, law=operations.cat([part.law for part in parts]))
 
 
 def _first(x: Batch, count: int) -> Batch:
     return x[:count] if isinstance(x, Tensor) else type(x)(*(part[:count] for part in x))
 
 
-def _law(laws: list[Distribution]) -> Distribution:
-    return operations.cat(laws)
-
-
 def _of_batch(model: Any, ids: Tensor, x: Batch, rows: Rows, codes: Tensor, seed: int) -> Refined:
     law = law_of(rows, torch.searchsorted(rows.items, ids), x)
+    device = next(iter(operations.parameters(law).values())).device
+    codes = codes.to(device)
     unit = codes.double().std(0).to(codes)
-    with refining(model, seed, ids.tolist()):
+    with frozen(model), seeded(seed, "refined", device=unit.device):
         own = detached(loose(law))
-        device = next(iter(own.values())).device
-        starts = [own, *_elsewhere(model, x, law, own, codes.to(device), seed)]
-        found = [own, *(_descended(model, x, law, start, unit.to(device)) for start in starts)]
+        starts = [own, *_elsewhere(model, x, law, own, codes, seed)]
+        found = [own, *(_descended(model, x, law, start, unit) for start in starts)]
         with torch.no_grad():
             scores = torch.stack([_bound(model, x, tight(law, values), seed, "choice")[0] for values in found])
             best = _picked(found, scores.argmin(0))
@@ -111,10 +109,13 @@ def _of_batch(model: Any, ids: Tensor, x: Batch, rows: Rows, codes: Tensor, seed
                 _bound(model, x, tight(law, values), seed, "judged") for values in (own, best)
             )
             use = _use(model, x, tight(law, best), seed)
-    host = [value.cpu().double() for value in (before - after, rate, own_rate, use)]
-    best_law = tight(law, best)
+    law = tight(law, best)
     return Refined(
-        *host, operations.rebuild(best_law, {k: v.cpu() for k, v in operations.parameters(best_law).items()})
+        gap=(before - after).cpu().double(),
+        rate=rate.cpu().double(),
+        own_rate=own_rate.cpu().double(),
+        use=use.cpu().double(),
+        law=operations.rebuild(law, {name: value.cpu() for name, value in operations.parameters(law).items()}),
     )
 
 
@@ -126,7 +127,8 @@ def _elsewhere(model: Any, x: Batch, law: Any, own: Values, codes: Tensor, seed:
     pool = codes[picks.to(codes.device)]
     with torch.no_grad(), seeded(seed, "pool", device=pool.device):
         each = [
-            ask(model, x, operations.fixed(law, z.expand_as(own["loc"]).unsqueeze(0)), 1).log_likelihood[0] for z in pool
+            ask(model, x, operations.fixed(law, z.expand_as(own["loc"]).unsqueeze(0)), 1).log_likelihood[0]
+            for z in pool
         ]
     return [{**own, "loc": pool[torch.stack(each).argmax(0)].to(own["loc"])}]
 

@@ -24,8 +24,8 @@ NARROW = 0.01
 GAP = 0.5
 #: A loss that weighs the KL by more than this factor more or less than the bound.
 FACTOR = 4.0
-#: A fall of -ELBO within the last two epochs, as a share of it, that shows that there was more to come.
-FALLING = 0.002
+#: A fall of -ELBO within the last two epochs, in nats and as a share of it, that shows that there was more to come.
+FALL, FALLING = 0.05, 0.002
 #: How many standard errors make a difference.
 SURE = 3.0
 
@@ -144,7 +144,7 @@ def noise_share(evidence: Evidence) -> float | None:
 
 def falling(evidence: Evidence) -> bool:
     """Whether -ELBO was still getting better when training stopped, by its log."""
-    return (fall := last_fall(evidence)) is not None and fall[0] > FALLING * abs(fall[1])
+    return (fall := last_fall(evidence)) is not None and fall[0] > max(FALL, FALLING * abs(fall[1]))
 
 
 def last_fall(evidence: Evidence) -> tuple[float, float] | None:

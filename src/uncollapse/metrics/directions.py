@@ -1,6 +1,7 @@
 r"""How much of z's variance x explains, by unit and by direction.
 
-.. math:: R_d = \frac{A_d}{A_d + N_d}, \quad A = \text{Cov}_x(\mathbb{E}[z | x]), \quad N = \mathbb{E}_x \text{Cov}[z | x]
+.. math:: R_d = \frac{A_{dd}}{A_{dd} + N_{dd}}, \quad
+          A = \text{Cov}_x(\mathbb{E}[z | x]), \quad N = \mathbb{E}_x \text{Cov}[z | x]
 
 The generalised eigenvalues s of (A, N) are the signal-to-noise ratios of z's independent directions. No linear map of z
 changes them, and of a linear-Gaussian model :math:`\frac12 \log(1 + s)` is the rate of a direction.
@@ -71,5 +72,7 @@ def _ratios(signal: Tensor, noise: Tensor, spread: Tensor) -> Tensor:
     signal, noise = unit.unsqueeze(1) * signal * unit, unit.unsqueeze(1) * noise * unit
     noise = noise + 1e-12 * torch.eye(len(unit), dtype=torch.float64)
     root = torch.linalg.cholesky_ex(noise).L
-    whitened = torch.linalg.solve_triangular(root, torch.linalg.solve_triangular(root, signal, upper=False).T, upper=False)
+    whitened = torch.linalg.solve_triangular(
+        root, torch.linalg.solve_triangular(root, signal, upper=False).T, upper=False
+    )
     return torch.linalg.eigvalsh(0.5 * (whitened + whitened.T)).clamp(min=0).flip(0)
