@@ -21,6 +21,7 @@ from uncollapse.diagnosis.verdicts import (
     UNIT,
     alive,
     clear,
+    could_use,
     falling,
     last_fall,
     least_marginal_kl,
@@ -32,7 +33,6 @@ from uncollapse.diagnosis.verdicts import (
 )
 from uncollapse.inference import Inference, amortised
 from uncollapse.metrics.estimate import Estimate, Unavailable, standard_error
-from uncollapse.metrics.information import densities
 from uncollapse.objective import Objective
 
 NATS = "nats/item"
@@ -195,18 +195,17 @@ def _signal(e: Evidence) -> Finding:
 
 
 def _true_posterior(e: Evidence, then: Next, verdict: str) -> Finding:
-    if isinstance(e.refined, Unavailable):
-        return _unknown("true-posterior", e.refined)
+    values = could_use(e)
+    if values is None:
+        return _unknown("true-posterior", e.refined if isinstance(e.refined, Unavailable) else Unavailable(""))
     cause = verdict in ("inference collapse", "model collapse")
-    could = clear(e.refined.use, NEGLIGIBLE)
-    mi = densities(e.refined.law, passes=2).values.mean().item()
-    says = (
-        f"refined posteriors would be used (rate {e.refined.rate.mean().item():.2f} instead of "
-        f"{e.refined.own_rate.mean().item():.2f}, MI {mi + 0.0:.2f})"
-        if could
-        else "not even refined posteriors are of use to the decoder: training the encoder more cannot help"
-    )
-    return _of("true-posterior", e.refined.use, says, "decides" if cause else "fine", None, then if cause else Next())
+    says = "not even z near the true posterior's is of use to the decoder: training the encoder more cannot help"
+    if clear(values, NEGLIGIBLE):
+        says = "the decoder would use z from near the true posterior"
+        if not isinstance(e.refined, Unavailable):
+            rate, own = e.refined.rate.mean().item(), e.refined.own_rate.mean().item()
+            says += f", whose rate is {rate:.2f} where the encoder's is {own:.2f}"
+    return _of("true-posterior", values, says, "decides" if cause else "fine", None, then if cause else Next())
 
 
 def _amortisation(e: Evidence, then: Next, idle: bool) -> Finding:

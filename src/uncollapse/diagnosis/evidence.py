@@ -7,11 +7,12 @@ from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from uncollapse.bound import Batch
 from uncollapse.data.batches import numbered, source
 from uncollapse.diagnosis.audit import UNCHECKED, Audit, LossOf, audit
-from uncollapse.diagnosis.refined import Refined, refined
+from uncollapse.diagnosis.refined import Refined, refined, resampled
 from uncollapse.inference import Inference, amortised
 from uncollapse.metrics.directions import Directions, directions
 from uncollapse.metrics.estimate import Unavailable
@@ -43,6 +44,8 @@ class Evidence(NamedTuple):
     directions: Directions | None
     usage: Usage | Unavailable
     refined: Refined | Unavailable
+    resampled: Tensor | Unavailable
+    """What another item's z costs where z is drawn from a pool by the likelihood."""
     audit: Audit | Unavailable
     history: History | None
     """None of a model without a log."""
@@ -87,5 +90,6 @@ def gathered(
     used = usage(model, numbered(some), rows, seed=seed)
     # Where codes are not drawn from the q that is given, no refined one would be either.
     better = used if isinstance(used, Unavailable) else refined(model, numbered(some), rows, seed)
+    pooled = used if isinstance(used, Unavailable) else resampled(model, numbered(some), rows, seed)
     checked = UNCHECKED if loss is None else audit(model, loss, placed(model, some[0]), seed)
-    return Evidence(figures, found, used, better, checked, history)
+    return Evidence(figures, found, used, better, pooled, checked, history)

@@ -31,7 +31,7 @@ FINDINGS = {
     "information": "the mutual information of x and z under q, nats an item",
     "units": "how many units, or directions, of z x and the decoder both use",
     "signal": "the largest share of the variance of z in one direction that x explains",
-    "true-posterior": "what another item's z costs where posteriors are refined item by item, nats an item",
+    "true-posterior": "what another item's z would cost with z from near the true posteriors, nats an item",
     "amortisation": "how much better the bound is with posteriors refined item by item, nats an item",
     "aggregate": "how far q(z) is from the prior at least, nats",
     "noise": "the share of the variance of z that is noise, in the middle one of its directions",

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from uncollapse.bound import Batch
+from uncollapse.bound import Batch, items
 from uncollapse.distributions import operations
 from uncollapse.distributions.loose import loose, tight
 from uncollapse.errors import InputError
@@ -59,7 +59,7 @@ class Refined(NamedTuple):
 
 
 def refined(
-    model: Any, batches: Iterable[tuple[Tensor, Batch]], rows: Rows, seed: int = 0, items: int = ITEMS
+    model: Any, batches: Iterable[tuple[Tensor, Batch]], rows: Rows, seed: int = 0, count: int = ITEMS
 ) -> Refined | Unavailable:
     """Refines the posteriors of some items.
 
@@ -68,18 +68,18 @@ def refined(
         batches: The items that were measured, with their ids.
         rows: What was measured of them.
         seed: Decides draws and starts.
-        items: About how many items to refine.
+        count: About how many items to refine.
     """
     if rows.law is None or not rows.law.event_shape.numel():
         return Unavailable("there is no law of z given x alone")
     if not rows.law.has_rsample:
         return Unavailable("draws of this posterior have no gradient")
     codes = draw(rows.law, seed, "pool", rows.items.tolist(), 1)[0]
-    parts, left = [], items
+    parts, left = [], count
     try:
         with evaluating(model):
             for ids, x in islice(batches, BATCHES):
-                parts.append(_of_batch(model, ids[:left], placed(model, _first(x, left)), rows, codes, seed))
+                parts.append(_of_batch(model, ids[:left], placed(model, items(x, slice(0, left))), rows, codes, seed))
                 left -= len(ids)
                 if left < 2:
                     break
@@ -89,8 +89,31 @@ def refined(
     return Refined(**columns, law=operations.cat([part.law for part in parts]))
 
 
-def _first(x: Batch, count: int) -> Batch:
-    return x[:count] if isinstance(x, Tensor) else type(x)(*(part[:count] for part in x))
+def resampled(
+    model: Any, batches: Iterable[tuple[Tensor, Batch]], rows: Rows, seed: int = 0, count: int = ITEMS
+) -> Tensor | Unavailable:
+    r"""What another item's z costs where z is drawn from a pool by what it says of x, nats an item, with shape (n,).
+
+    .. math:: \sum_k (w_{ik} - \overline{w_{jk}}^{j \ne i}) \log p(x_i | z_k), \quad w_{ik} \propto p(x_i | z_k)
+
+    This is the true posterior among 64 codes: coarse, of any family of posteriors, and 0 where the decoder ignores z.
+    """
+    if rows.law is None or not rows.law.event_shape.numel():
+        return Unavailable("there is no law of z given x alone")
+    codes, found, left = draw(rows.law, seed, "pool", rows.items.tolist(), 1)[0], [], count
+    with evaluating(model):
+        for ids, x in islice(batches, BATCHES):
+            some = placed(model, items(x, slice(0, left)))
+            law = law_of(rows, torch.searchsorted(rows.items, ids[:left]), some)
+            device = next(iter(operations.parameters(law).values())).device
+            scores = _pool(model, some, law, codes.to(device), seed)[1].cpu().double()
+            weights, n = scores.softmax(0), scores.shape[1]
+            others = (weights.sum(1, keepdim=True) - weights) / max(1, n - 1)
+            found.append(((weights - others) * scores).sum(0) if n > 1 else scores.new_zeros(1))
+            left -= len(ids)
+            if left < 2:
+                break
+    return torch.cat(found)
 
 
 def _of_batch(model: Any, ids: Tensor, x: Batch, rows: Rows, codes: Tensor, seed: int) -> Refined:
@@ -100,7 +123,9 @@ def _of_batch(model: Any, ids: Tensor, x: Batch, rows: Rows, codes: Tensor, seed
     unit = codes.double().std(0).to(codes)
     with frozen(model), seeded(seed, "refined", device=unit.device):
         own = detached(loose(law))
-        starts = [own, *_elsewhere(model, x, law, own, codes, seed)]
+        # No step leaves infinity, where a variance of 0 is.
+        finite = {name: value.nan_to_num(0.0, 0.0, 0.0) for name, value in own.items()}
+        starts = [finite, *_elsewhere(model, x, law, finite, codes, seed)]
         found = [own, *(_descended(model, x, law, start, unit) for start in starts)]
         with torch.no_grad():
             scores = torch.stack([_bound(model, x, tight(law, values), seed, "choice")[0] for values in found])
@@ -123,14 +148,17 @@ def _elsewhere(model: Any, x: Batch, law: Any, own: Values, codes: Tensor, seed:
     """The encoder's answers, moved to the most likely of some codes; nothing for a family without a location."""
     if "loc" not in own or own["loc"].shape != law.batch_shape + law.event_shape:
         return []
-    picks = torch.randint(len(codes), (POOL,), generator=generator(seed, "pool"))
-    pool = codes[picks.to(codes.device)]
+    pool, scores = _pool(model, x, law, codes, seed)
+    return [{**own, "loc": pool[scores.argmax(0)].to(own["loc"])}]
+
+
+def _pool(model: Any, x: Batch, law: Any, codes: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """Some codes (K, ...), and the log-likelihoods (K, B) of all items under each."""
+    pool = codes[torch.randint(len(codes), (POOL,), generator=generator(seed, "pool")).to(codes.device)]
+    each = pool.unsqueeze(1).expand(POOL, *law.batch_shape, *law.event_shape)
     with torch.no_grad(), seeded(seed, "pool", device=pool.device):
-        each = [
-            ask(model, x, operations.fixed(law, z.expand_as(own["loc"]).unsqueeze(0)), 1).log_likelihood[0]
-            for z in pool
-        ]
-    return [{**own, "loc": pool[torch.stack(each).argmax(0)].to(own["loc"])}]
+        laws = [operations.fixed(law, z.unsqueeze(0)) for z in each]
+        return pool, torch.stack([ask(model, x, q, 1).log_likelihood[0] for q in laws])
 
 
 def _descended(model: Any, x: Batch, law: Any, start: Values, unit: Tensor) -> Values:

@@ -108,9 +108,23 @@ def unused(evidence: Evidence) -> bool:
 
 def _collapse(evidence: Evidence) -> str:
     """By whose fault: He et al. (2019) call it the model's where the true posterior is the prior too."""
-    if isinstance(evidence.refined, Unavailable):
+    could = could_use(evidence)
+    if could is None:
         return "collapsed"
-    return "inference collapse" if clear(evidence.refined.use, NEGLIGIBLE) else "model collapse"
+    return "inference collapse" if clear(could, NEGLIGIBLE) else "model collapse"
+
+
+def could_use(evidence: Evidence) -> Tensor | None:
+    """What another item's z would cost, with posteriors near the true ones: refined, or resampled where that is better.
+
+    With shape (n,), in nats an item; None where neither is to be had.
+    """
+    refined, resampled = evidence.refined, evidence.resampled
+    ways = [
+        *([] if isinstance(refined, Unavailable) else [refined.use]),
+        *([] if isinstance(resampled, Unavailable) else [resampled]),
+    ]
+    return max(ways, key=lambda values: values.mean().item(), default=None)
 
 
 def alive(evidence: Evidence) -> Tensor | None:
