@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from uncollapse.bound import Bound, Labelled
     from uncollapse.diagnosis.diagnose import diagnose
     from uncollapse.diagnosis.findings import Diagnosis, Finding
+    from uncollapse.diagnosis.watch import Watch
     from uncollapse.dials import Constant, Linear
     from uncollapse.errors import InputError, TrainingError
     from uncollapse.experiment.api import fit, load
@@ -28,6 +29,7 @@ _HOME = {
     "bound": ["Bound", "Labelled"],
     "diagnosis.diagnose": ["diagnose"],
     "diagnosis.findings": ["Diagnosis", "Finding"],
+    "diagnosis.watch": ["Watch"],
     "dials": ["Constant", "Linear"],
     "errors": ["InputError", "TrainingError"],
     "experiment.api": ["fit", "load"],
@@ -58,6 +60,7 @@ __all__ = [
     "StandardNormal",
     "TrainingError",
     "Unavailable",
+    "Watch",
     "diagnose",
     "evaluate",
     "fit",
