@@ -38,6 +38,7 @@ SEED, FRESH = 20261126, 987_654
 #: What each threshold is tried at; its value in use is among them.
 TRIED = {
     "NEGLIGIBLE": (0.03, 0.05, 0.1, 0.2, 0.4),
+    "LISTENS": (0.03, 0.1, 0.3, 0.5, 1.0),
     "UNIT": (0.003, 0.01, 0.03, 0.1),
     "SURE": (2.0, 3.0, 4.0),
     "MISMATCH": (0.5, 1.0, 1.5, 2.0),

@@ -15,6 +15,7 @@ from uncollapse.diagnosis.evidence import Evidence, History, gathered
 from uncollapse.diagnosis.findings import VERDICTS, Diagnosis, Finding, Next, Standing
 from uncollapse.diagnosis.verdicts import (
     GAP,
+    LISTENS,
     MISMATCH,
     NARROW,
     NEGLIGIBLE,
@@ -200,7 +201,7 @@ def _true_posterior(e: Evidence, then: Next, verdict: str) -> Finding:
         return _unknown("true-posterior", e.refined if isinstance(e.refined, Unavailable) else Unavailable(""))
     cause = verdict in ("inference collapse", "model collapse")
     says = "not even z near the true posterior's is of use to the decoder: training the encoder more cannot help"
-    if clear(values, NEGLIGIBLE):
+    if clear(values, LISTENS):
         says = "the decoder would use z from near the true posterior"
         if not isinstance(e.refined, Unavailable):
             rate, own = e.refined.rate.mean().item(), e.refined.own_rate.mean().item()

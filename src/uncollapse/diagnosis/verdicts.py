@@ -14,6 +14,8 @@ from uncollapse.metrics.information import NO_UNITS, is_floor, marginal_kl_floor
 
 #: Below this many nats z tells practically nothing about x, whatever the units' variances are.
 NEGLIGIBLE = 0.1
+#: From this many nats on that z from near the true posterior would be worth, the decoder is one that listens.
+LISTENS = 0.3
 #: From this many nats on, what the prior draws is not what the decoder was trained on; docs/metrics.md says why.
 MISMATCH = 1.5
 #: From this many nats on a unit, or a direction of z, is in use.
@@ -111,7 +113,7 @@ def _collapse(evidence: Evidence) -> str:
     could = could_use(evidence)
     if could is None:
         return "collapsed"
-    return "inference collapse" if clear(could, NEGLIGIBLE) else "model collapse"
+    return "inference collapse" if clear(could, LISTENS) else "model collapse"
 
 
 def could_use(evidence: Evidence) -> Tensor | None:
