@@ -18,11 +18,13 @@ import uncollapse as uc
 from linear_gaussian import LinearGaussian, evidence, orthogonal, vae
 from uncollapse.cli import main
 from uncollapse.data.batches import numbered, source
+from uncollapse.data.text import PAD, Text
 from uncollapse.diagnosis.audit import Audit, audit
 from uncollapse.diagnosis.diagnose import diagnose
 from uncollapse.diagnosis.evidence import History
 from uncollapse.diagnosis.findings import FINDINGS, VERDICTS, Diagnosis, Finding
 from uncollapse.diagnosis.refined import Refined, refined
+from uncollapse.distributions.tokens import Tokens
 from uncollapse.metrics.directions import directions
 from uncollapse.metrics.estimate import Unavailable
 from uncollapse.metrics.rows import collect
@@ -30,7 +32,8 @@ from uncollapse.metrics.usage import Usage, usage
 
 LENGTHS = (3.0, 2.0, 1.0, 0.7)
 WEIGHT = orthogonal(*LENGTHS, size=12)
-X = evidence(WEIGHT, 1.0).sample((300,))
+_DRAW = torch.Generator().manual_seed(7)
+X = torch.randn(300, 4, generator=_DRAW) @ WEIGHT.T + torch.randn(300, 12, generator=_DRAW)
 
 
 class Fixed(nn.Module):
@@ -149,6 +152,32 @@ def test_the_worth_of_z_is_the_closed_form() -> None:
     torch.testing.assert_close(found.units.mean(0), s, rtol=0.3, atol=0.1)
 
 
+class FirstToken(nn.Module):
+    """z says which of two tokens is the first, and nothing of those that follow."""
+
+    def forward(self, z: Tensor, seen: Tensor) -> Distribution:
+        first = torch.cat([torch.full_like(z, -30.0), -z, z], -1).unsqueeze(-2)
+        rest = torch.tensor([-30.0, 0.0, 0.0]).expand(*z.shape[:-1], seen.shape[1] - 1, 3)
+        return Tokens(torch.cat([first, rest], -2), torch.eye(3))
+
+
+def test_by_place_in_a_text_another_z_costs_where_z_says_something() -> None:
+    """One's own z is 2 for token 2 and -2 for token 1; another's is wrong half of the time, and then costs 4 nats."""
+    tokens = 1 + torch.randint(2, (200, 12), generator=torch.Generator().manual_seed(3))
+    tokens[:100, 6:] = PAD
+    batches = [Text(tokens[:100, :6]), Text(tokens[100:])]
+    encoder = Fixed(lambda x: uc.gaussian(4.0 * x.tokens[:, 1:2] - 6, torch.full((len(x.tokens), 1), -12.0)))
+    model = uc.VAE(encoder, FirstToken(), uc.StandardNormal(1))
+    rows = collect(model, batches, samples=0)
+    found = usage(model, numbered(batches), rows)
+    assert isinstance(found, Usage)
+    assert list(found.places) == [(1, 1), (2, 3), (4, 7), (8, 15)]
+    assert found.places[1, 1].mean().item() == pytest.approx(2.0, abs=0.5)
+    assert all(bool((values == 0).all()) for place, values in found.places.items() if place != (1, 1))
+    assert [len(values) for values in found.places.values()] == [200, 200, 200, 100]
+    assert diagnose(model, batches)["places"].value == 1
+
+
 def test_where_z_is_ignored_all_distortions_are_the_same_number() -> None:
     model = with_encoder(vae(WEIGHT, 1.0).encoder, 0 * WEIGHT)
     rows, batches = measured(model, X)
@@ -168,7 +197,7 @@ def test_refinement_finds_the_true_posterior_and_the_gap_is_its_divergence() -> 
     truth = vae(WEIGHT, 1.0).encoder(X[: len(found.gap)])
     start = prior_whatever(X[: len(found.gap)])
     apart = torch.distributions.kl_divergence(start, truth).double()
-    assert found.gap.mean().item() == pytest.approx(apart.mean().item(), rel=0.03)
+    assert found.gap.mean().item() == pytest.approx(apart.mean().item(), rel=0.06)
     rate = torch.distributions.kl_divergence(truth, start).mean().item()
     assert found.rate.mean().item() == pytest.approx(rate, rel=0.05)
 
@@ -258,6 +287,15 @@ def test_without_a_loss_its_scale_is_not_checkable() -> None:
     assert found["loss-scale"].value is None
     assert "not checkable without your loss" in found["loss-scale"].meaning
     assert found["training"].value is None
+
+
+def test_of_a_collapse_the_loss_is_looked_at_first() -> None:
+    theirs = Tutorial()
+    nn.init.zeros_(theirs.back.weight)
+    model = uc.foreign(theirs, likelihood="gaussian")
+    assert diagnose(model, X)["true-posterior"].command == "uc.diagnose(model, data, loss=lambda x: your_loss(x))"
+    looked_at = diagnose(model, X, loss=uc.Objective())["true-posterior"]
+    assert looked_at.command == "uc.fit(model, train, valid, remedies=['free-bits'])"
 
 
 def test_of_an_objective_the_weight_is_its_own() -> None:

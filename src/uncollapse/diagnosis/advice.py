@@ -56,14 +56,21 @@ class Commands(NamedTuple):
         return ""
 
 
-def advised(state: str, ways: Ways, used: Sequence[str] = ()) -> Next:
+def advised(state: str, ways: Ways, used: Sequence[str] = (), audited: bool = True) -> Next:
     """What to do about a verdict, with remedies that were not tried yet.
 
     Arguments:
         state: A verdict, or the name of a finding that is bad.
         ways: How it is written.
         used: The remedies that the model was trained with.
+        audited: Whether its loss has been looked at.
     """
+    if state in ("model collapse", "collapsed") and not audited and ways.audit():
+        return Next(
+            "First have your loss looked at: one that weighs the KL too much ends here. Training the encoder more cannot "
+            "help.",
+            ways.audit(),
+        )
     match state:
         case "inference collapse":
             return Next(

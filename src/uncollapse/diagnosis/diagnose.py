@@ -112,7 +112,8 @@ def _findings(e: Evidence, verdict: str, ways: Ways, used: Sequence[str]) -> Ite
     """All that is known, and what is not, with why."""
     if verdict == "no latents":
         return
-    decisive, after = advised(verdict, ways, used), not isinstance(e.usage, Unavailable) and unused(e)
+    decisive = advised(verdict, ways, used, isinstance(e.audit, Audit))
+    after = not isinstance(e.usage, Unavailable) and unused(e)
     yield _use(e, decisive if verdict == "collapsed" else Next(), after)
     yield _information(e)
     yield _units(e, decisive, verdict)

@@ -184,7 +184,8 @@ def _descended(model: Any, x: Batch, law: Any, start: Values, unit: Tensor) -> V
 
 def _bound(model: Any, x: Batch, law: Any, seed: int, purpose: str) -> tuple[Tensor, Tensor]:
     """The negative bound and the rate, each (B,)."""
-    with seeded(seed, purpose):
+    device = next(iter(operations.parameters(law).values())).device
+    with seeded(seed, purpose, device=device):
         bounds = [ask(model, x, law, 1) for _ in range(JUDGED)]
     rate = torch.stack([bound.rate for bound in bounds]).mean(0)
     total = torch.stack([bound.distortion for bound in bounds]).mean(0) + rate
@@ -199,7 +200,8 @@ def _picked(found: list[Values], which: Tensor) -> Values:
 
 def _use(model: Any, x: Batch, law: Any, seed: int) -> Tensor:
     """How much more the distortion is under the code of another item of the batch; 0 where there is none."""
-    with seeded(seed, "use"):
+    device = next(iter(operations.parameters(law).values())).device
+    with seeded(seed, "use", device=device):
         z = law.sample((JUDGED // 2,))
         own, other = (
             torch.stack([ask(model, x, operations.fixed(law, one.unsqueeze(0)), 1).distortion for one in codes]).mean(0)

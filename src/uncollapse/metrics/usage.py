@@ -154,7 +154,8 @@ def _distortion(task: _Task, x: Batch, q: Any, z: Tensor) -> Tensor:
 
 def _of_prior(task: _Task, p: Distribution, at: Tensor, own: Tensor) -> Tensor:
     shape = (len(own),) if p.batch_shape else own.shape[:2]
-    with seeded(task.seed, "prior", int(at[0])):
+    device = next(iter(operations.parameters(p).values())).device
+    with seeded(task.seed, "prior", int(at[0]), device=device):
         return p.sample(torch.Size(shape))
 
 
