@@ -67,8 +67,8 @@ def advised(state: str, ways: Ways, used: Sequence[str] = (), audited: bool = Tr
     """
     if state in ("model collapse", "collapsed") and not audited and ways.audit():
         return Next(
-            "First have your loss looked at: one that weighs the KL too much ends here. Training the encoder more cannot "
-            "help.",
+            "First have your loss looked at: one that weighs the KL too much ends here. Training the encoder more "
+            "cannot help.",
             ways.audit(),
         )
     match state:
