@@ -422,3 +422,31 @@ def test_a_factory_is_imported_and_said_to_be(
     assert main(["diagnose", "nobodys:make"]) == 2
     assert main(["diagnose", str(tmp_path), "--data", "x.npy"]) == 2
     assert "`--data` is for a model of your own" in capsys.readouterr().err
+
+
+STILL = [
+    part for half in ("inference", "generation") for part in ("--set", f"training.optimisers.{half}.learning_rate=1e-9")
+]
+ONCE = ["--set", "training.max_epochs=1", "--quiet", "--samples", "5", "--json"]
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_a_rescue_starts_from_the_run_s_weights(
+    run: Path, reset: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At a learning rate of next to nothing it stays there, but for a decoder that starts anew."""
+    asked = ["rescue", str(run), "--with", "free-bits", "--out", str(tmp_path / "out"), *ONCE, *STILL]
+    assert main([*asked, *["--reset-decoder"] * reset]) == 0
+    found = json.loads(capsys.readouterr().out)
+    before, after = (found[name]["nll"]["value"] for name in ("before", "after"))
+    assert (after == pytest.approx(before, abs=1e-3)) is not reset
+    about = json.loads((tmp_path / "out" / "environment.json").read_text(encoding="utf-8"))
+    assert about["asked"]["remedy"] == "anneal+free-bits"
+
+
+def test_a_remedy_that_changes_the_model_rescues_nothing(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["rescue", str(run), "--with", "skip", "--out", str(tmp_path / "out"), *ONCE]) == 2
+    assert "`skip` changes the model" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

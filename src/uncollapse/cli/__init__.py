@@ -34,6 +34,7 @@ COMMANDS = {
         fitting.fit,
         fitting.evaluate,
         diagnosing.diagnose,
+        diagnosing.rescue,
         using.generate,
         using.reconstruct,
         using.interpolate,

@@ -113,16 +113,19 @@ def _start(spec: Spec, asked: Mapping[str, Any]) -> str:
 
 
 def _settings(said: Mapping[str, Any], recipe: str, remedy: str) -> list[str]:
-    """`--set` of what a spec says and its recipe with its remedies does not."""
+    return [f"--set {shlex.quote(one)}" for one in islice(changes(said, recipe, remedy), MOST)]
+
+
+def changes(said: Mapping[str, Any], recipe: str, remedy: str) -> list[str]:
+    """What a spec says and its recipe with its remedies does not, path=value each; nothing where there is no such."""
     try:
         of_recipe = compose(recipe, [remedy])
         whole = validated({**of_recipe, "data": said["data"]}, trusted=True).model_dump(mode="json")
     except InputError:  # Of another version, or of somebody's own catalogue.
         return []
     usual = dict(_leaves({name: whole[name] for name in ("model", "training")}))
-    own = dict(_leaves({name: said[name] for name in ("model", "training")}))
-    changed = [(path, value) for path, value in own.items() if usual.get(path, ...) != value]
-    return [f"--set {shlex.quote(f'{path}={json.dumps(value)}')}" for path, value in islice(changed, MOST)]
+    own = _leaves({name: said[name] for name in ("model", "training")})
+    return [f"{path}={json.dumps(value)}" for path, value in own if usual.get(path, ...) != value]
 
 
 def _leaves(said: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:

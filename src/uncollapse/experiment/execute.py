@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 
 from uncollapse.data.batches import Batched
 from uncollapse.data.kinds import Data
@@ -36,6 +37,7 @@ def train(
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     tell: Tell | None = None,
     say: Callable[[str], None] | None = None,
+    start: Callable[[nn.Module], None] | None = None,
 ) -> None:
     """Trains to the end in a run directory, going on where it was stopped.
 
@@ -48,6 +50,7 @@ def train(
         checkpoint_seconds: The longest time between two checkpoints within an epoch.
         tell: Hears how far the reading of the data is.
         say: Hears, before the model is made, what a person should know of the data; a sentence a call.
+        start: What is done with a new model first, such as giving it the weights of another run.
 
     Raises:
         InputError: where the spec or the folder cannot be used, or where another process trains in the folder.
@@ -58,6 +61,8 @@ def train(
         if say:
             say(remark)
     model = build.model(spec, data.facts)
+    if start:
+        start(model)
     valid = data.batches("valid")
     processes, named = hardware.processes, identity(spec, data.fingerprint)
     probe = Probe(out / run.PROBE, model, subset(valid, ITEMS), processes, build.inference(spec.training))
