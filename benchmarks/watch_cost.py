@@ -1,6 +1,6 @@
 """What `Watch` costs of a training, in processor time, on a tiny model (the worst case) and on a small LSTM-VAE.
 
-    python benchmarks/watch_cost.py
+python benchmarks/watch_cost.py
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ from uncollapse.metrics.evaluation import Evaluation, evaluate
 from uncollapse.metrics.subject import placed
 from uncollapse.metrics.usage import Usage, usage
 
-#: Importance samples an item, draws of the bound, and draws for the mutual information.
-SAMPLES, BOUND_SAMPLES, PASSES = 50, 4, 2
+#: Draws an item of the bound, and for the mutual information.
+BOUND_SAMPLES, PASSES = 4, 2
 
 
 class History(NamedTuple):
@@ -80,9 +80,7 @@ def gathered(
 ) -> Evidence:
     """Measures all that a diagnosis needs; see `diagnose` for the arguments."""
     some = _Some(source(data, batch_size), items)
-    figures = evaluate(
-        model, some, SAMPLES, bound_samples=BOUND_SAMPLES, mi_passes=PASSES, seed=seed, inference=inference
-    )
+    figures = evaluate(model, some, 0, bound_samples=BOUND_SAMPLES, mi_passes=PASSES, seed=seed, inference=inference)
     rows = figures.rows
     coded = rows.law is not None and rows.law.event_shape.numel() > 0
     with torch.no_grad():
