@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from uncollapse.adapters import foreign
     from uncollapse.bound import Bound, Labelled
+    from uncollapse.diagnosis.diagnose import diagnose
+    from uncollapse.diagnosis.findings import Diagnosis, Finding
+    from uncollapse.diagnosis.watch import Watch
     from uncollapse.dials import Constant, Linear
     from uncollapse.errors import InputError, TrainingError
     from uncollapse.experiment.api import fit, load
@@ -25,6 +28,9 @@ __version__ = "0.1.0"
 _HOME = {
     "adapters": ["foreign"],
     "bound": ["Bound", "Labelled"],
+    "diagnosis.diagnose": ["diagnose"],
+    "diagnosis.findings": ["Diagnosis", "Finding"],
+    "diagnosis.watch": ["Watch"],
     "dials": ["Constant", "Linear"],
     "errors": ["InputError", "TrainingError"],
     "experiment.api": ["fit", "load"],
@@ -42,8 +48,10 @@ __all__ = [
     "VAE",
     "Bound",
     "Constant",
+    "Diagnosis",
     "Estimate",
     "Evaluation",
+    "Finding",
     "InputError",
     "Labelled",
     "Linear",
@@ -55,6 +63,8 @@ __all__ = [
     "StandardNormal",
     "TrainingError",
     "Unavailable",
+    "Watch",
+    "diagnose",
     "evaluate",
     "fit",
     "foreign",

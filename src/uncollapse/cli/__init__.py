@@ -12,7 +12,7 @@ from io import TextIOWrapper
 from cyclopts import App, CycloptsError, Parameter, UnknownCommandError, UnusedCliTokensError
 
 from uncollapse import __version__
-from uncollapse.cli import comparing, fitting, listing, reporting, reproducing, show, using
+from uncollapse.cli import comparing, diagnosing, fitting, listing, reporting, reproducing, show, using
 from uncollapse.cli.memory import keep_large_blocks
 from uncollapse.errors import InputError, TrainingError, because, unknown
 from uncollapse.signals import Terminated, terminable
@@ -33,6 +33,8 @@ COMMANDS = {
     for command in (
         fitting.fit,
         fitting.evaluate,
+        diagnosing.diagnose,
+        diagnosing.rescue,
         using.generate,
         using.reconstruct,
         using.interpolate,

@@ -40,6 +40,7 @@ def train(
     tell: Tell | None = None,
     say: Callable[[str], None] | None = None,
     observe: Callable[[nn.Module, Data], Listener] | None = None,
+    begin: Callable[[nn.Module], str] | None = None,
 ) -> None:
     """Trains to the end in a run directory, going on where it was stopped.
 
@@ -53,6 +54,8 @@ def train(
         tell: Hears how far the reading of the data is.
         say: Hears, before the training, what a person should know of the data and of the terms; a sentence a call.
         observe: Makes a listener of the model and its data; it hears in the first process.
+        begin: Gives a new model other weights than its initial ones, and answers their digest, a part of what the run
+            is; by default those that the spec says.
 
     Raises:
         InputError: where the spec or the folder cannot be used, or where another process trains in the folder.
@@ -63,8 +66,9 @@ def train(
         if say:
             say(remark)
     model = build.model(spec, data.facts)
+    begun = begin(model) if begin else start(spec, model, data)
     valid = data.batches("valid")
-    processes, named = hardware.processes, identity(spec, data.fingerprint, start(spec, model, data))
+    processes, named = hardware.processes, identity(spec, data.fingerprint, begun)
     probe = Probe(out / run.PROBE, model, subset(valid, ITEMS), processes, build.inference(spec.training))
     listeners = [*listeners, observe(model, data)] if observe else listeners
     heard = [run.SameFolder(out), probe, JSONLines(out / run.METRICS), *listeners] if processes.leads else [probe]

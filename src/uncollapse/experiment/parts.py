@@ -153,7 +153,7 @@ def described(slot: str, kind: str) -> type[Described]:
         # How many units a model has is for a spec to say; to all other parts it is given.
         return _section(SLOTS[slot][kind], kind, slot != "models")
     try:
-        return _section(_imported(kind), kind)
+        return _section(imported(kind), kind)
     except (TypeError, NameError, ValueError, PydanticUserError) as error:
         if isinstance(error, InputError):
             raise
@@ -168,7 +168,7 @@ def _section(target: Callable[..., Any], kind: str, gives: bool = True) -> type[
     return section(target, kind, GIVEN if gives else {})
 
 
-def _imported(name: str) -> Any:
+def imported(name: str) -> Any:
     """Somebody's own class or function, from an installed package or from the folder where a command is given."""
     module, _, attribute = name.partition(":")
     if os.getcwd() not in sys.path:
@@ -179,7 +179,7 @@ def _imported(name: str) -> Any:
         why = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"`{name}` cannot be imported: {why}.") from error
     if not callable(found):
-        raise InputError(f"`{name}` is a `{type(found).__name__}`: name a class or a function that makes the part.")
+        raise InputError(f"`{name}` is a `{type(found).__name__}`: name a class or a function that makes one.")
     return found
 
 

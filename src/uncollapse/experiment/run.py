@@ -289,12 +289,25 @@ def epochs(path: Path) -> list[dict[str, Any]]:
     Raises:
         InputError: where its log is damaged.
     """
+    return _records(path, "epoch")
+
+
+def last_window(path: Path) -> dict[str, Any]:
+    """The last record of a run's training between validations; empty where there is none.
+
+    Raises:
+        InputError: where its log is damaged.
+    """
+    return next(reversed(_records(path, "window")), {})
+
+
+def _records(path: Path, kind: str) -> list[dict[str, Any]]:
     if not (path / METRICS).is_file():
         return []
     # The last line may be short: the run may be training, or a kill may have cut it.
     *lines, _ = (path / METRICS).read_bytes().split(b"\n")
     try:
         records = [json.loads(line) for line in lines]
-        return [record for record in records if record["kind"] == "epoch"]
+        return [record for record in records if record["kind"] == kind]
     except (ValueError, KeyError, TypeError, RecursionError):
         raise InputError(f"`{path / METRICS}` is damaged: its lines are not all records of a training.") from None

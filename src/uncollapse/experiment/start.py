@@ -40,7 +40,7 @@ def start(spec: Spec, model: nn.Module, data: Data) -> str:
         return ""
     weights = _weights(Path(said), build.kind(spec).kept, data.about())
     _copy(weights, model.get_submodule(_DECODER.rstrip(".")), spec.model.latent, said)  # pyright: ignore
-    return _digest(weights)
+    return digest(weights)
 
 
 def _weights(path: Path, kept: str, about: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -89,9 +89,10 @@ def _size(shape: Sequence[int]) -> str:
     return " x ".join(map(str, shape)) or "one number"
 
 
-def _digest(weights: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
+def digest(weights: Mapping[str, Tensor]) -> str:
+    """The SHA-256 of tensors with their names, types and shapes."""
+    found = hashlib.sha256()
     for name, value in sorted(weights.items()):
-        digest.update(f"{name}{value.dtype}{tuple(value.shape)}".encode())
-        digest.update(value.contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+        found.update(f"{name}{value.dtype}{tuple(value.shape)}".encode())
+        found.update(value.contiguous().flatten().view(torch.uint8).numpy().data)
+    return found.hexdigest()

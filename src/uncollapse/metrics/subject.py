@@ -57,12 +57,19 @@ def refining(model: Any, seed: int, items: Sequence[int]) -> Iterator[None]:
         seed: Decides the noise.
         items: The ids of the batch's items.
     """
+    with frozen(model), NoiseByItem(seed, items):
+        yield
+
+
+@contextmanager
+def frozen(model: Any) -> Iterator[None]:
+    """Within it, gradients are taken, and none of those of a model's networks."""
     learning = [p for root in networks(model) or [] for p in root.parameters() if p.requires_grad]
     for parameter in learning:
         parameter.requires_grad_(False)
     try:
         # The recurrent layers of cuDNN have no backward pass in evaluation mode.
-        with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False), NoiseByItem(seed, items):
+        with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
             yield
     finally:
         for parameter in learning:

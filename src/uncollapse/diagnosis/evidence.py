@@ -1,0 +1,93 @@
+"""All that a diagnosis is drawn from, each part measured or said to be unavailable."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from uncollapse.bound import Batch
+from uncollapse.data.batches import numbered, source
+from uncollapse.diagnosis.audit import UNCHECKED, Audit, LossOf, audit
+from uncollapse.diagnosis.refined import Refined, refined, resampled
+from uncollapse.inference import Inference, amortised
+from uncollapse.metrics.directions import Directions, directions
+from uncollapse.metrics.estimate import Unavailable
+from uncollapse.metrics.evaluation import Evaluation, evaluate
+from uncollapse.metrics.subject import placed
+from uncollapse.metrics.usage import Usage, usage
+
+#: Draws an item of the bound, and for the mutual information.
+BOUND_SAMPLES, PASSES = 4, 2
+
+
+class History(NamedTuple):
+    """What a run's log says, where there is one."""
+
+    neg_elbo: Sequence[float] = ()
+    """Of every validation."""
+    rate_weight: float | None = None
+    """What the KL was weighed by at the end."""
+    stability: float | None = None
+    """The correlation of posterior means between the last two probes."""
+    unfinished: str = ""
+    """Where the training stands, where it is not finished."""
+
+
+class Evidence(NamedTuple):
+    """What was measured of a model."""
+
+    figures: Evaluation
+    directions: Directions | None
+    usage: Usage | Unavailable
+    refined: Refined | Unavailable
+    resampled: Tensor | Unavailable
+    """What another item's z costs where z is drawn from a pool by the likelihood."""
+    audit: Audit | Unavailable
+    history: History | None
+    """None of a model without a log."""
+
+
+class _Some:
+    """The first batches of a source, about so many items."""
+
+    def __init__(self, batches: Any, items: int) -> None:
+        self.batches = batches
+        sizes = accumulate(len(ids) for ids, _ in numbered(batches))
+        self.count = next((k + 1 for k, total in enumerate(sizes) if total >= items), len(batches))
+        if "items" in dir(batches):
+            self.items = [batches.items[i] for i in range(self.count)]
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, i: int) -> Batch:
+        return self.batches[i]
+
+
+def gathered(
+    model: Any,
+    data: Any,
+    loss: LossOf | None = None,
+    items: int = 1000,
+    seed: int = 0,
+    batch_size: int = 256,
+    inference: Inference = amortised,
+    history: History | None = None,
+) -> Evidence:
+    """Measures all that a diagnosis needs; see `diagnose` for the arguments."""
+    some = _Some(source(data, batch_size), items)
+    figures = evaluate(model, some, 0, bound_samples=BOUND_SAMPLES, mi_passes=PASSES, seed=seed, inference=inference)
+    rows = figures.rows
+    coded = rows.law is not None and rows.law.event_shape.numel() > 0
+    with torch.no_grad():
+        found = directions(rows.law, seed) if coded and len(rows.items) > 1 else None
+    used = usage(model, numbered(some), rows, seed=seed)
+    # Where codes are not drawn from the q that is given, no refined one would be either.
+    better = used if isinstance(used, Unavailable) else refined(model, numbered(some), rows, seed)
+    pooled = used if isinstance(used, Unavailable) else resampled(model, numbered(some), rows, seed)
+    checked = UNCHECKED if loss is None else audit(model, loss, placed(model, some[0]), seed)
+    return Evidence(figures, found, used, better, pooled, checked, history)

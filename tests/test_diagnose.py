@@ -1,0 +1,362 @@
+"""The diagnosis of models whose state is known in closed form."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, Independent, Normal
+from torch.nn import functional as F
+
+import uncollapse as uc
+from linear_gaussian import LinearGaussian, evidence, orthogonal, vae
+from uncollapse.data.batches import numbered, source
+from uncollapse.data.text import PAD, Text
+from uncollapse.diagnosis.audit import Audit, audit
+from uncollapse.diagnosis.diagnose import diagnose
+from uncollapse.diagnosis.evidence import History
+from uncollapse.diagnosis.findings import FINDINGS, VERDICTS, Diagnosis, Finding
+from uncollapse.diagnosis.refined import Refined, refined
+from uncollapse.distributions.tokens import Tokens
+from uncollapse.metrics.directions import directions
+from uncollapse.metrics.estimate import Unavailable
+from uncollapse.metrics.rows import collect
+from uncollapse.metrics.usage import Usage, usage
+
+LENGTHS = (3.0, 2.0, 1.0, 0.7)
+WEIGHT = orthogonal(*LENGTHS, size=12)
+_DRAW = torch.Generator().manual_seed(7)
+X = torch.randn(300, 4, generator=_DRAW) @ WEIGHT.T + torch.randn(300, 12, generator=_DRAW)
+
+
+class Fixed(nn.Module):
+    """An encoder that is a function."""
+
+    def __init__(self, law: Callable[[Tensor], Distribution]) -> None:
+        super().__init__()
+        self.law = law
+
+    def forward(self, x: Tensor) -> Distribution:
+        return self.law(x)
+
+
+class Wide(nn.Module):
+    """The prior N(0, scale^2)."""
+
+    def __init__(self, latent: int, scale: float) -> None:
+        super().__init__()
+        self.latent, self.scale = latent, scale
+
+    def forward(self) -> Distribution:
+        return Independent(Normal(torch.zeros(self.latent), self.scale), 1)
+
+
+def with_encoder(law: Callable[[Tensor], Distribution], weight: Tensor = WEIGHT, sigma: float = 1.0) -> uc.VAE:
+    return uc.VAE(Fixed(law), LinearGaussian(weight, sigma), uc.StandardNormal(weight.shape[1]))
+
+
+def prior_whatever(x: Tensor) -> Distribution:
+    return uc.gaussian(torch.zeros(len(x), 4), torch.zeros(len(x), 4))
+
+
+def wrong(x: Tensor) -> Distribution:
+    """The true posterior of another item: informative, and of no use."""
+    return vae(WEIGHT, 1.0).encoder(x.flip(1).sign() * x.roll(3, 1).abs())
+
+
+def dead(*alive: float) -> Tensor:
+    return orthogonal(*LENGTHS, size=12) * torch.tensor(alive)
+
+
+TRUTH: dict[str, tuple[Callable[[], tuple[Any, Tensor]], str]] = {
+    "exact": (lambda: (vae(WEIGHT, 1.0), X), "healthy"),
+    "one unit of four": (lambda: (vae(dead(1, 0, 0, 0), 1.0), X), "partly collapsed"),
+    "three units of four": (lambda: (vae(dead(1, 1, 1, 0), 1.0), X), "healthy"),
+    "q is the prior": (lambda: (with_encoder(prior_whatever), X), "inference collapse"),
+    "q is wrong": (lambda: (with_encoder(wrong), X), "inference collapse"),
+    "nothing to tell": (lambda: (vae(0 * WEIGHT, 1.0), X), "model collapse"),
+    "a decoder that ignores z": (lambda: (with_encoder(vae(WEIGHT, 1.0).encoder, 0 * WEIGHT), X), "model collapse"),
+    "codes far from the prior": (
+        lambda: (with_encoder(lambda x: uc.gaussian(4 * x[:, :4], 0 * x[:, :4]), torch.eye(12)[:, :4] / 4), X),
+        "mismatched",
+    ),
+    "codes that are points": (
+        lambda: (with_encoder(lambda x: uc.gaussian(4 * x[:, :4], 0 * x[:, :4] - 8), torch.eye(12)[:, :4] / 4), X),
+        "plain autoencoder",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TRUTH)
+def test_the_verdict_is_the_state(case: str) -> None:
+    made, state = TRUTH[case]
+    found = diagnose(*made())
+    assert found.verdict == state, str(found)
+
+
+def test_scaled_and_rotated_latents_are_the_same_model() -> None:
+    """z' = c R z, with a prior to match: nothing is learnt or lost."""
+    turn = torch.linalg.qr(torch.randn(4, 4, generator=torch.Generator().manual_seed(1))).Q
+    for weight, state in ((WEIGHT, "healthy"), (dead(1, 0, 0, 0), "partly collapsed")):
+        precision = torch.eye(4) + weight.T @ weight
+        posterior = turn @ torch.linalg.inv(precision) @ turn.T
+        for scale in (0.01, 100.0):
+            new = weight @ turn.T / scale
+
+            def law(
+                x: Tensor, scale: float = scale, weight: Tensor = weight, posterior: Tensor = posterior
+            ) -> Distribution:
+                mean = scale * (x @ weight @ turn.T @ posterior)
+                return uc.gaussian(mean, (scale**2 / torch.linalg.inv(posterior).diagonal()).log().expand_as(mean))
+
+            found = diagnose(uc.VAE(Fixed(law), LinearGaussian(new, 1.0), Wide(4, scale)), X)
+            assert found.verdict == state, str(found)
+
+
+def test_the_signal_to_noise_ratios_are_the_closed_form() -> None:
+    """Of a linear-Gaussian model half the log of 1 + s is the rate of a unit (here its length squared is s)."""
+    x = evidence(WEIGHT, 1.0).sample((20_000,))
+    found = directions(vae(WEIGHT, 1.0).encoder(x))
+    assert found is not None
+    assert found.ratios is not None
+    torch.testing.assert_close(found.ratios, torch.tensor(LENGTHS).double() ** 2, rtol=0.05, atol=0)
+    torch.testing.assert_close(found.units, found.ratios / (1 + found.ratios), rtol=0.05, atol=0)
+    assert found.informative(0.3) == 3  # log(1 + 1) / 2 is 0.35, and of 1/2 it is 0.2.
+
+
+def measured(model: Any, x: Tensor) -> tuple[Any, list[Any]]:
+    batches = source(x, 256)
+    return collect(model, batches, samples=0), list(numbered(batches))
+
+
+def test_the_worth_of_z_is_the_closed_form() -> None:
+    """Another's z costs s each unit, in nats, and the average code half of it; one unit's value alone its own s."""
+    x = evidence(WEIGHT, 1.0).sample((4000,))
+    rows, batches = measured(vae(WEIGHT, 1.0), x)
+    found = usage(vae(WEIGHT, 1.0), batches, rows)
+    assert isinstance(found, Usage)
+    s = torch.tensor(LENGTHS).double() ** 2
+    assert (found.shuffled - found.own).mean().item() == pytest.approx(s.sum().item(), rel=0.05)
+    assert found.average is not None
+    assert found.prior is not None
+    assert found.units is not None
+    assert (found.average - found.own).mean().item() == pytest.approx(s.sum().item() / 2, rel=0.05)
+    torch.testing.assert_close(found.prior.mean(), found.shuffled.mean(), rtol=0.05, atol=0)
+    torch.testing.assert_close(found.units.mean(0), s, rtol=0.3, atol=0.1)
+
+
+class FirstToken(nn.Module):
+    """z says which of two tokens is the first, and nothing of those that follow."""
+
+    def forward(self, z: Tensor, seen: Tensor) -> Distribution:
+        first = torch.cat([torch.full_like(z, -30.0), -z, z], -1).unsqueeze(-2)
+        rest = torch.tensor([-30.0, 0.0, 0.0]).expand(*z.shape[:-1], seen.shape[1] - 1, 3)
+        return Tokens(torch.cat([first, rest], -2), torch.eye(3))
+
+
+def test_by_place_in_a_text_another_z_costs_where_z_says_something() -> None:
+    """One's own z is 2 for token 2 and -2 for token 1; another's is wrong half of the time, and then costs 4 nats."""
+    tokens = 1 + torch.randint(2, (200, 12), generator=torch.Generator().manual_seed(3))
+    tokens[:100, 6:] = PAD
+    batches = [Text(tokens[:100, :6]), Text(tokens[100:])]
+    encoder = Fixed(lambda x: uc.gaussian(4.0 * x.tokens[:, 1:2] - 6, torch.full((len(x.tokens), 1), -12.0)))
+    model = uc.VAE(encoder, FirstToken(), uc.StandardNormal(1))
+    rows = collect(model, batches, samples=0)
+    found = usage(model, numbered(batches), rows)
+    assert isinstance(found, Usage)
+    assert list(found.places) == [(1, 1), (2, 3), (4, 7), (8, 15)]
+    assert found.places[1, 1].mean().item() == pytest.approx(2.0, abs=0.5)
+    assert all(bool((values == 0).all()) for place, values in found.places.items() if place != (1, 1))
+    assert [len(values) for values in found.places.values()] == [200, 200, 200, 100]
+    assert diagnose(model, batches)["places"].value == 1
+
+
+def test_where_z_is_ignored_all_distortions_are_the_same_number() -> None:
+    model = with_encoder(vae(WEIGHT, 1.0).encoder, 0 * WEIGHT)
+    rows, batches = measured(model, X)
+    found = usage(model, batches, rows)
+    assert isinstance(found, Usage)
+    assert found.prior is not None
+    assert torch.equal(found.own, found.shuffled)
+    assert torch.equal(found.own, found.prior)
+
+
+def test_refinement_finds_the_true_posterior_and_the_gap_is_its_divergence() -> None:
+    """From the prior the gap is KL(q || p(z|x)) - 0, which the closed form of two Gaussians gives."""
+    model = with_encoder(prior_whatever)
+    rows, batches = measured(model, X)
+    found = refined(model, batches, rows)
+    assert isinstance(found, Refined)
+    truth = vae(WEIGHT, 1.0).encoder(X[: len(found.gap)])
+    start = prior_whatever(X[: len(found.gap)])
+    apart = torch.distributions.kl_divergence(start, truth).double()
+    assert found.gap.mean().item() == pytest.approx(apart.mean().item(), rel=0.06)
+    rate = torch.distributions.kl_divergence(truth, start).mean().item()
+    assert found.rate.mean().item() == pytest.approx(rate, rel=0.05)
+
+
+def test_an_exact_posterior_is_not_refined_beyond_the_noise() -> None:
+    model = vae(WEIGHT, 1.0)
+    rows, batches = measured(model, X)
+    found = refined(model, batches, rows)
+    assert isinstance(found, Refined)
+    assert abs(found.gap.mean().item()) < 0.3
+
+
+class Tutorial(nn.Module):
+    """As tutorials have it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.into, self.back = nn.Linear(12, 8), nn.Linear(4, 12)
+
+    def encode(self, x: Tensor) -> Any:
+        return self.into(x).chunk(2, -1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        mean, log_variance = self.encode(x)
+        return self.decode(mean + torch.randn_like(mean) * (log_variance / 2).exp()), mean, log_variance
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self.back(z)
+
+
+def kl_of(mean: Tensor, log_variance: Tensor) -> Tensor:
+    return -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum(1)
+
+
+def loss_of(theirs: Tutorial, reduction: str, weight: float) -> Callable[[Tensor], Tensor]:
+    def loss(x: Tensor) -> Tensor:
+        back, mean, log_variance = theirs(x)
+        kl = kl_of(mean, log_variance)
+        return F.mse_loss(back, x, reduction=reduction) + weight * (kl.mean() if reduction == "mean" else kl.sum())
+
+    return loss
+
+
+@pytest.mark.parametrize(
+    ("reduction", "weight", "beta"),
+    [
+        ("sum", 2.0, 1.0),  # The sum of squares is twice the distortion at variance 1.
+        ("sum", 1.0, 0.5),
+        ("mean", 0.00025, 0.0015),  # 12 numbers, and a half: 0.00025 * 12 / 2.
+        ("mean", 1.0, 6.0),
+        ("sum", 0.0, 0.0),
+    ],
+)
+def test_the_effective_weight_is_exact(reduction: Any, weight: float, beta: float) -> None:
+    theirs = Tutorial()
+    before = {name: value.clone() for name, value in theirs.state_dict().items()}
+    found = audit(uc.foreign(theirs, likelihood="gaussian"), loss_of(theirs, reduction, weight), X)
+    assert isinstance(found, Audit)
+    assert found.beta == pytest.approx(beta, rel=1e-3, abs=1e-5)
+    assert found.unexplained < 1e-6
+    assert all(torch.equal(value, before[name]) for name, value in theirs.state_dict().items())
+
+
+def test_a_loss_of_another_likelihood_is_told_from_the_bound() -> None:
+    theirs = Tutorial()
+    found = audit(uc.foreign(theirs, likelihood="gaussian"), lambda x: (theirs(x)[0] - x.roll(1, 1)).pow(2).sum(), X)
+    assert isinstance(found, Audit)
+    assert found.unexplained > 0.1
+
+
+def test_a_loss_of_another_module_is_told() -> None:
+    found = audit(uc.foreign(Tutorial(), likelihood="gaussian"), loss_of(Tutorial(), "sum", 1.0), X)
+    assert isinstance(found, Unavailable)
+    assert "the very module" in found.reason
+
+
+def test_a_loss_that_is_mis_scaled_is_the_verdict_with_its_weight() -> None:
+    theirs = Tutorial()
+    found = diagnose(uc.foreign(theirs, likelihood="gaussian"), X, loss=loss_of(theirs, "mean", 0.00025))
+    assert str(found).startswith("loss mis-scaled: your effective KL weight is 0.0015")
+    assert found["loss-scale"].value == pytest.approx(0.0015, rel=1e-3)
+    assert "Multiply the KL by 667" in found["loss-scale"].advice
+
+
+def test_without_a_loss_its_scale_is_not_checkable() -> None:
+    found = diagnose(vae(WEIGHT, 1.0), X[:100])
+    assert found["loss-scale"].value is None
+    assert "not checkable without your loss" in found["loss-scale"].meaning
+    assert found["training"].value is None
+
+
+def test_of_a_collapse_the_loss_is_looked_at_first() -> None:
+    theirs = Tutorial()
+    nn.init.zeros_(theirs.back.weight)
+    model = uc.foreign(theirs, likelihood="gaussian")
+    assert diagnose(model, X)["true-posterior"].command == "uc.diagnose(model, data, loss=lambda x: your_loss(x))"
+    looked_at = diagnose(model, X, loss=uc.Objective())["true-posterior"]
+    assert looked_at.command == "uc.fit(model, train, valid, remedies=['free-bits'])"
+
+
+def test_of_an_objective_the_weight_is_its_own() -> None:
+    model = uc.foreign(Tutorial(), likelihood="gaussian")
+    found = diagnose(model, X, loss=uc.Objective(weights={"rate": 0.1}))
+    assert found["loss-scale"].value == pytest.approx(0.1, rel=1e-4)
+
+
+def test_a_log_that_still_falls_is_under_trained() -> None:
+    model = vae(WEIGHT, 1.0)
+    assert diagnose(model, X, history=History([30.0, 25.0, 20.0])).verdict == "under-trained"
+    settled = diagnose(model, X, history=History([20.02, 20.0, 20.0], rate_weight=0.4))
+    assert settled.verdict == "healthy"
+    assert settled["loss-scale"].standing == "bad"
+
+
+def test_a_posterior_that_depends_on_the_path_and_a_model_without_latents() -> None:
+    inner = vae(WEIGHT, 1.0)
+
+    def path(x: Tensor, q: Any = None, samples: int = 1) -> uc.Bound:
+        return inner(x, q, samples)._replace(q=None)
+
+    found = diagnose(path, X[:60])
+    assert found.verdict == "unknown"
+    assert "no law of z" in found.why
+    none = with_encoder(lambda x: uc.gaussian(torch.zeros(len(x), 0), torch.zeros(len(x), 0)), torch.zeros(12, 0))
+    assert diagnose(none, X[:60]).verdict == "no latents"
+
+
+def test_it_says_the_same_twice_and_leaves_the_model_as_it_was() -> None:
+    model = uc.foreign(Tutorial(), likelihood="gaussian")
+    before = torch.get_rng_state()
+    first, second = (diagnose(model, X[:100]).to_json() for _ in range(2))
+    assert first == second
+    assert torch.equal(torch.get_rng_state(), before)
+    assert model.training
+    assert all(p.requires_grad and p.grad is None for p in model.parameters())
+
+
+def test_latents_with_a_shape_are_taken_by_channel() -> None:
+    conv, back = nn.Conv2d(1, 4, 1), nn.Conv2d(2, 1, 1)
+    model = uc.foreign(
+        nn.ModuleList([conv, back]), encode=lambda x: conv(x).chunk(2, 1), decode=back, likelihood="gaussian"
+    )
+    found = diagnose(model, X.view(300, 1, 3, 4))
+    assert found["units"].limit == 2
+
+
+def test_json_has_closed_lists_and_prints_on_a_screen() -> None:
+    found = diagnose(with_encoder(prior_whatever), X)
+    said = json.loads(json.dumps(found.to_json()))
+    assert said["verdict"] in VERDICTS
+    assert {one["name"] for one in said["findings"]} <= FINDINGS.keys()
+    assert {"name", "value", "se", "meaning", "advice", "command"} <= said["findings"][0].keys()
+    lines = found.lines()
+    assert lines[0].startswith("inference collapse: ")
+    assert len(lines) <= 40
+    assert [one.standing for one in found.findings] == sorted(
+        (one.standing for one in found.findings), key=("decides", "bad", "fine", "unknown").index
+    )
+
+
+def test_other_names_are_refused() -> None:
+    with pytest.raises(uc.InputError, match=r"unknown finding `us`. Did you mean `use`"):
+        Finding("us", 1.0, None, "")
+    with pytest.raises(uc.InputError, match="unknown verdict"):
+        Diagnosis("ill", "", [])
