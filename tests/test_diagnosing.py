@@ -10,6 +10,9 @@ import pytest
 
 from uncollapse.cli import main
 from uncollapse.diagnosis.findings import VERDICTS
+from uncollapse.experiment.compose import compose
+from uncollapse.experiment.examine import _start
+from uncollapse.experiment.spec import validated
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +97,8 @@ def test_a_remedy_that_changes_the_model_rescues_nothing(
     assert main(["rescue", str(run), "--with", "skip", "--out", str(tmp_path / "out"), *ONCE]) == 2
     assert "`skip` changes the model" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_command_names_the_files_of_a_kind_that_has_any() -> None:
+    spec = validated(compose("demo"))
+    assert _start(spec, {"recipe": "demo", "remedy": "plain"}) == "uncollapse fit demo"

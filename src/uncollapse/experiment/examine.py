@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from uncollapse.data.kinds import FILES, offered
 from uncollapse.data.reading import Tell
 from uncollapse.data.tables import read_table
 from uncollapse.diagnosis.advice import Commands
@@ -104,11 +105,8 @@ def _start(spec: Spec, asked: Mapping[str, Any]) -> str:
     """The command that began a run, without its remedies: what it trained on, and how it departs from its recipe."""
     recipe = str(asked.get("recipe", "text"))
     said = spec.model_dump(mode="json")
-    files = [
-        f"--{name} {shlex.quote(str(said['data'][name]))}"
-        for name in ("train", "valid", "test")
-        if said["data"].get(name)
-    ]
+    there = FILES if offered(said["data"]["kind"]).files else ()  # Of others these are numbers of items.
+    files = [f"--{name} {shlex.quote(str(said['data'][name]))}" for name in there if said["data"].get(name)]
     return " ".join(["uncollapse fit", recipe, *files, *_settings(said, recipe, str(asked.get("remedy", "plain")))])
 
 
