@@ -99,6 +99,6 @@ def test_a_remedy_that_changes_the_model_rescues_nothing(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_command_names_the_files_of_a_kind_that_has_any() -> None:
-    spec = validated(compose("demo"))
-    assert _start(spec, {"recipe": "demo", "remedy": "plain"}) == "uncollapse fit demo"
+def test_a_command_names_the_files_of_a_kind_that_has_any_and_all_settings() -> None:
+    spec = validated(compose("demo", ["anneal"], ["data.size=900"]))
+    assert _start(spec, {"recipe": "demo", "remedy": "anneal"}) == "uncollapse fit demo --set data.size=900"

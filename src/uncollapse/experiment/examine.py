@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shlex
-from collections.abc import Iterator, Mapping
-from itertools import islice
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from uncollapse.data.kinds import FILES, offered
 from uncollapse.data.reading import Tell
 from uncollapse.data.tables import read_table
 from uncollapse.diagnosis.advice import Commands
@@ -22,8 +19,8 @@ from uncollapse.diagnosis.evidence import History
 from uncollapse.diagnosis.findings import Diagnosis
 from uncollapse.errors import InputError, because
 from uncollapse.experiment import build, remarks, run
+from uncollapse.experiment.again import beyond, files
 from uncollapse.experiment.api import load
-from uncollapse.experiment.compose import compose
 from uncollapse.experiment.execute import last_state, standing, subset
 from uncollapse.experiment.parts import imported
 from uncollapse.experiment.spec import Spec, validated
@@ -105,34 +102,17 @@ def _start(spec: Spec, asked: Mapping[str, Any]) -> str:
     """The command that began a run, without its remedies: what it trained on, and how it departs from its recipe."""
     recipe = str(asked.get("recipe", "text"))
     said = spec.model_dump(mode="json")
-    there = FILES if offered(said["data"]["kind"]).files else ()  # Of others these are numbers of items.
-    files = [f"--{name} {shlex.quote(str(said['data'][name]))}" for name in there if said["data"].get(name)]
-    return " ".join(["uncollapse fit", recipe, *files, *_settings(said, recipe, str(asked.get("remedy", "plain")))])
+    named = [word for name, path in files(said["data"]).items() for word in (f"--{name}", path)]
+    settings = changes(said, recipe, str(asked.get("remedy", "plain")))[:MOST]
+    return shlex.join(["uncollapse", "fit", recipe, *named, *(word for one in settings for word in ("--set", one))])
 
 
-def _settings(said: Mapping[str, Any], recipe: str, remedy: str) -> list[str]:
-    return [f"--set {shlex.quote(one)}" for one in islice(changes(said, recipe, remedy), MOST)]
-
-
-def changes(said: Mapping[str, Any], recipe: str, remedy: str) -> list[str]:
-    """What a spec says and its recipe with its remedies does not, path=value each; nothing where there is no such."""
+def changes(said: Mapping[str, Any], recipe: str, remedies: str) -> list[str]:
+    """See `again.beyond`; nothing where there is no such recipe or remedy any more."""
     try:
-        of_recipe = compose(recipe, [remedy])
-        whole = validated({**of_recipe, "data": said["data"]}, trusted=True).model_dump(mode="json")
-    except InputError:  # Of another version, or of somebody's own catalogue.
+        return beyond(said, recipe, remedies, trusted=True)
+    except InputError:
         return []
-    usual = dict(_leaves({name: whole[name] for name in ("model", "training")}))
-    own = _leaves({name: said[name] for name in ("model", "training")})
-    return [f"{path}={json.dumps(value)}" for path, value in own if usual.get(path, ...) != value]
-
-
-def _leaves(said: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in said.items():
-        path = f"{before}{name}"
-        if isinstance(value, Mapping) and value and "." not in name:
-            yield from _leaves(value, f"{path}.")
-        elif not isinstance(value, Mapping):
-            yield path, value
 
 
 def of_factory(named: str, file: Path | None, items: int = 1000, seed: int = 0) -> Diagnosis:

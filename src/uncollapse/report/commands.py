@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shlex
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-from uncollapse.data.kinds import FILES, KINDS
+from uncollapse.data.kinds import KINDS
 from uncollapse.errors import InputError
-from uncollapse.experiment.compose import compose
-from uncollapse.experiment.spec import validated
+from uncollapse.experiment.again import beyond, files
 from uncollapse.report.folders import Found, Record, Run
 
 _FIRST = 5  # runs whose commands are shown
@@ -50,24 +46,11 @@ def _fit(run: Run) -> str:
     kind = data.get("kind") if isinstance(data, dict) else None
     if not isinstance(recipe, str) or not isinstance(data, dict) or kind not in KINDS:
         return ""  # A run of somebody's own networks or data: their program makes it.
-    files = {name: str(data[name]) for name in FILES if KINDS[kind].files and data.get(name) is not None}
     try:
-        base = compose(recipe, [run.remedy])
-        usual = validated({**base, "data": {**base.get("data", {}), "kind": kind, **files}}).model_dump(mode="json")
+        settings, named = beyond(run.spec, recipe, run.remedy), files(data)
     except (InputError, TypeError, AttributeError):
         return ""
-    beyond = [f"{path}={value}" for path, value in _differing(run.spec, usual) if path != "seed"]
     words = ["uncollapse", "fit", str(kind), "--recipe", recipe, "--with", run.remedy, "--seed", str(run.seed)]
-    words += [word for name, path in files.items() for word in (f"--{name}", path)]
-    words += [word for override in beyond for word in ("--set", override)]
+    words += [word for name, path in named.items() for word in (f"--{name}", path)]
+    words += [word for override in settings for word in ("--set", override)]
     return shlex.join([*words, "--out", str(run.folder)])
-
-
-def _differing(spec: Mapping[str, Any], usual: Any, before: str = "") -> Iterator[tuple[str, str]]:
-    """The entries of a spec that are not the usual ones, as a path and JSON."""
-    for key, value in spec.items():
-        other = usual.get(key) if isinstance(usual, dict) else None
-        if isinstance(value, dict) and isinstance(other, dict) and value and other:
-            yield from _differing(value, other, f"{before}{key}.")
-        elif value != other:
-            yield f"{before}{key}", json.dumps(value)
