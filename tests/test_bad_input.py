@@ -441,6 +441,12 @@ OUTPUTS = [
     Case("figures over a file", "report @/run --figures @/good.txt", ("cannot write `@/good.txt`",)),
     Case("nothing to show", "show", ("nothing to report",)),
     Case("a run to show that is none", "show @/no @/good.txt", ("no run folder `@/no`", "1 others")),
+    Case("a diagnosis of no run", "diagnose @/no", ("no run folder `@/no`",)),
+    Case("a diagnosis of no split", "diagnose @/run --split tset", ("tset", '"train", "valid", "test"')),
+    Case("a rescue of no run", "rescue @/no --with anneal --out @/new", ("no run folder `@/no`",)),
+    Case("a rescue by nothing known", "rescue @/run --with aneal --out @/new", ("`aneal`", "mean `anneal`")),
+    Case("no reproduction", "reproduce he2019/figure22", ("`he2019/figure22`", "mean `he2019/figure2`")),
+    Case("a reproduction without networks", "reproduce he2019/table2", ("`he2019/table2`", "images")),
     Case("the demo over a file", "demo --out @/good.txt", ("`@/good.txt`", "another folder")),
 ]
 CASES = [*FILES, *CORPORA, *VALUES, *SPECS, *CLASHES, *NAMES, *SENTENCES, *RUNS, *OUTPUTS]

@@ -66,7 +66,7 @@ def rescue(
     Raises:
         InputError: for a run without a checkpoint, and for remedies that change the model, so that no weights fit.
     """
-    about, said = run.read_environment(path), run.read_spec(path)
+    said, about = run.read_spec(path), run.read_environment(path)
     best = newest_best(path / run.CHECKPOINTS, about["identity"])
     if best is None:
         raise InputError(f"the run `{path}` has no checkpoint yet: let it train for an epoch.")
