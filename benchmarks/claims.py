@@ -56,7 +56,8 @@ def outcome(claim: Claim, difference: tuple[float, float] | None) -> str:
         held = abs(value) <= claim.margin + least
     else:
         held = value * (1 if claim.direction == "higher" else -1) > least
-    return f"{'held' if held else 'did not hold'} ({value:+.2f} ± {error:.2f})"
+    came = ("held" if claim.direction == "same" else "the direction held") if held else "did not hold"
+    return f"{came} ({value:+.2f} ± {error:.2f})"
 
 
 def differences(row: Any, plain: Any, paired: Any) -> dict[str, tuple[float, float]]:

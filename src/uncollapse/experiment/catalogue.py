@@ -91,7 +91,7 @@ class Remedy(Section):
     @property
     def costs(self) -> str:
         """What it costs, in words."""
-        measured = "" if self.step is None else f"a training step takes {self.step:.1f} times a plain one's time"
+        measured = "" if self.step is None else f"a training step takes about {self.step:.1f} times a plain one's time"
         return "; ".join(filter(None, [measured, self.cost])) or "not measured"
 
 
