@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from uncollapse.data.vocabulary import END
 from uncollapse.distributions.tokens import PAD, Tokens
+from uncollapse.nets.skip import beside
 from uncollapse.quantities import Count, Dropout
 
 
@@ -162,5 +163,4 @@ class AWDLSTMDecoder(nn.Module):
         """What the output matrix reads, (..., T, H or H + d), for z (..., 1, d), and the matrix."""
         if self.skip is None:
             return hidden, self.embedding.weight
-        joined = torch.cat([hidden, z.expand(*hidden.shape[:-1], -1)], -1)
-        return joined, torch.cat([self.embedding.weight, self.skip.weight], -1)
+        return beside(hidden, z, True), torch.cat([self.embedding.weight, self.skip.weight], -1)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from uncollapse.distributions.tokens import PAD, Tokens
+from uncollapse.nets.skip import beside
 from uncollapse.quantities import Count, Dropout
 
 #: How many tokens a convolution looks at.
@@ -74,8 +75,7 @@ class DilatedDecoder(nn.Module):
         read = torch.cat([embedded.expand(*shape, -1), everywhere], -1).flatten(0, 1)
         states = self.blocks(self.enter(read).transpose(1, 2)).transpose(1, 2)
         hidden = F.dropout(states, self.dropout_out, self.training).unflatten(0, shape[:2])
-        # U z is part of one product, [O, U] [h; z], so that no second tensor of logits is made.
-        return Tokens(torch.cat([hidden, everywhere], -1) if self.skip else hidden, self.output.weight)
+        return Tokens(beside(hidden, everywhere, self.skip), self.output.weight)
 
 
 class Block(nn.Module):

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from uncollapse.data.text import Text
 from uncollapse.distributions.tokens import PAD, Tokens
 from uncollapse.errors import InputError
+from uncollapse.nets.skip import beside
 from uncollapse.quantities import Count, Dropout
 
 
@@ -134,7 +135,7 @@ class HybridDecoder(nn.Module):
         embedded = self._embed(seen).expand(len(z), -1, -1, -1)
         read = torch.cat([embedded, self.written(z, seen.shape[1])], -1)
         hidden = self._dropped(self.lstm(read.flatten(0, 1))[0]).unflatten(0, z.shape[:2])
-        return Tokens(self._exposed(hidden, z.unsqueeze(2)), self.output.weight)
+        return Tokens(beside(hidden, z.unsqueeze(2), self.skip), self.output.weight)
 
     def written(self, z: Tensor, length: int) -> Tensor:
         """What z (S, B, d) writes to the first `length` places, (S, B, length, C): zeros to those it does not reach."""
@@ -152,17 +153,13 @@ class HybridDecoder(nn.Module):
         read = torch.cat([self._embed(tokens.unsqueeze(1)), state.ahead[:, :1]], -1)
         found, (h, c) = self.lstm(read, (state.h.unsqueeze(0), state.c.unsqueeze(0)))
         after = State(state.z, F.pad(state.ahead[:, 1:], (0, 0, 0, 1)), h.squeeze(0), c.squeeze(0))
-        return Tokens(self._exposed(self._dropped(found), state.z.unsqueeze(1)), self.output.weight).logits(), after
+        return Tokens(beside(self._dropped(found), state.z.unsqueeze(1), self.skip), self.output.weight).logits(), after
 
     def _embed(self, tokens: Tensor) -> Tensor:
         return F.dropout(self.embedding(tokens), self.dropout_in, self.training)
 
     def _dropped(self, hidden: Tensor) -> Tensor:
         return F.dropout(hidden, self.dropout_out, self.training)
-
-    def _exposed(self, hidden: Tensor, z: Tensor) -> Tensor:
-        """What the output matrix reads, (..., T, H or H + d), for z (..., 1, d)."""
-        return torch.cat([hidden, z.expand(*hidden.shape[:-1], -1)], -1) if self.skip else hidden
 
 
 class Reconstruction(nn.Module):

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from uncollapse.distributions.tokens import PAD, Tokens
 from uncollapse.nets.lipschitz import Brenier
 from uncollapse.nets.lstm import State
+from uncollapse.nets.skip import beside
 from uncollapse.quantities import Count, Dropout, Weight
 
 
@@ -87,5 +88,4 @@ class InjectiveDecoder(nn.Module):
         z = z.expand(*shape, -1)
         both = torch.cat([hidden.expand(*shape, -1), z], -1)
         told = self.gradient(both) + self.inverse_lipschitz * both
-        # U z is part of one product, [O, U] [g; z], so that no second tensor of logits is made.
-        return Tokens(torch.cat([told, z], -1) if self.skip else told, self.output.weight)
+        return Tokens(beside(told, z, self.skip), self.output.weight)

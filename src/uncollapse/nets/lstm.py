@@ -12,6 +12,7 @@ from uncollapse.data.text import Text
 from uncollapse.distributions.tokens import PAD, Tokens
 from uncollapse.errors import unknown
 from uncollapse.nets import recurrence
+from uncollapse.nets.skip import beside
 from uncollapse.quantities import Count, Dropout
 
 #: By kind of initialisation, the uniform ranges of all parameters and then of embeddings.
@@ -98,7 +99,7 @@ class LSTMDecoder(nn.Module):
     def forward(self, z: Tensor, seen: Tensor) -> Tokens:
         """The law of texts given z (S, B, d) and the tokens before each one, with shape (B, T)."""
         hidden = self._unrolled(z, seen) if self._shares(len(z)) else self._read(z, seen)
-        return Tokens(self._exposed(hidden, z.unsqueeze(2)), self.output.weight)
+        return Tokens(beside(hidden, z.unsqueeze(2), self.skip), self.output.weight)
 
     def begin(self, z: Tensor) -> State:
         """The state before the first token, for z (N, d)."""
@@ -108,7 +109,7 @@ class LSTMDecoder(nn.Module):
     def next(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """The logits (N, V) of what follows the tokens (N,), and the state after them."""
         hidden, state = self._advance(self._embed(tokens.unsqueeze(1)), state)
-        return Tokens(self._exposed(hidden, state.z.unsqueeze(1)), self.output.weight).logits(), state
+        return Tokens(beside(hidden, state.z.unsqueeze(1), self.skip), self.output.weight).logits(), state
 
     def _embed(self, tokens: Tensor) -> Tensor:
         return F.dropout(self.embedding(tokens), self.dropout_in, self.training)
@@ -144,11 +145,6 @@ class LSTMDecoder(nn.Module):
     def _dropped(self, hidden: Tensor) -> Tensor:
         # Before any other view of it, as the order in memory decides which noise an item gets.
         return F.dropout(hidden, self.dropout_out, self.training)
-
-    def _exposed(self, hidden: Tensor, z: Tensor) -> Tensor:
-        """What the output matrix reads, (..., T, H or H + d), for z (..., 1, d)."""
-        # U z is part of one product, [O, U] [h; z], so that no second tensor of logits is made.
-        return torch.cat([hidden, z.expand(*hidden.shape[:-1], -1)], -1) if self.skip else hidden
 
 
 def initialise(module: nn.Module, kind: str) -> None:

@@ -16,6 +16,7 @@ from uncollapse.distributions.scoring import wide
 from uncollapse.distributions.tokens import PAD, Tokens
 from uncollapse.errors import InputError
 from uncollapse.nets.recurrent import reversed_steps
+from uncollapse.nets.skip import beside
 from uncollapse.quantities import Count, Dropout
 
 #: The slope of hidden units below 0, and the largest values of hidden units and of outputs, in the authors' code.
@@ -147,7 +148,7 @@ class StochasticLSTM(nn.Module):
     def law(self, states: Tensor, z: Tensor) -> Tokens:
         """The law of the tokens that follow the states h (..., T, H), for z (..., T, d)."""
         hidden = F.dropout(states, self.dropout_out, self.training)
-        return Tokens(torch.cat([hidden, z], -1) if self.skip else hidden, self.output.weight)
+        return Tokens(beside(hidden, z, self.skip), self.output.weight)
 
     def begin(self, z: Tensor) -> State:
         """The state before the first token of N texts, for z (N, 0): each step draws its own."""

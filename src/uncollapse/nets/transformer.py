@@ -12,6 +12,7 @@ from uncollapse.data.text import Text
 from uncollapse.distributions.tokens import PAD, Tokens
 from uncollapse.errors import InputError
 from uncollapse.nets.pooling import pooled
+from uncollapse.nets.skip import beside
 from uncollapse.quantities import Count, Dropout
 
 #: How much wider a feed-forward layer is than a state.
@@ -189,9 +190,7 @@ class TransformerDecoder(nn.Module):
     def _law(self, states: Tensor, z: Tensor) -> Tokens:
         """The law of tokens by their states (..., T, H), for z (..., 1, d)."""
         hidden = F.dropout(states, self.dropout_out, self.training)
-        # U z is part of one product, [O, U] [h; z], so that no second tensor of logits is made.
-        both = torch.cat([hidden, z.expand(*hidden.shape[:-1], -1)], -1) if self.skip else hidden
-        return Tokens(both, self.output.weight)
+        return Tokens(beside(hidden, z, self.skip), self.output.weight)
 
 
 class Block(nn.Module):
