@@ -263,10 +263,8 @@ def _versions(runs: Sequence[Run]) -> list[tuple[str, str]]:
     """What the runs were trained with; what differs is all said."""
     said = {name: sorted({str(run.about.get(name, "not known")) for run in runs}) for name in _VERSIONS}
     data = sorted({str(run.about["data"])[:16] for run in runs})
-    return [
-        *((name, ", ".join(each)) for name, each in said.items() if each),
-        ("data (SHA-256 begins)", ", ".join(data)),
-    ]
+    said["data (SHA-256 begins)"] = data
+    return [(name, ", ".join(each)) for name, each in said.items() if each]
 
 
 def plain(text: str) -> str:
