@@ -34,6 +34,11 @@ def state(run: Trainer) -> dict[str, Tensor]:
     return {**run.model.state_dict(), **{f"objective.{k}": v for k, v in run.objective.state_dict().items()}}
 
 
+def same(one: Tensor, other: Tensor) -> bool:
+    """Bit for bit; nearly so on a GPU, where sums have no order."""
+    return torch.equal(one, other) if one.device.type == "cpu" else torch.allclose(one, other, rtol=1e-3, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("recipe", "name"),
     [
@@ -42,20 +47,20 @@ def state(run: Trainer) -> dict[str, Tensor]:
         ("text-transformer", "historyless"),
     ],
 )
-def test_a_remedy_alone(recipe: str, name: str, folder: Path, tmp_path: Path) -> None:
+def test_a_remedy_alone(recipe: str, name: str, folder: Path, tmp_path: Path, device: torch.device) -> None:
     spec = spec_of(recipe, [name], folder)
-    whole = trainer_of(spec)
+    whole = trainer_of(spec, device=device)
     before = {name: parameter.clone() for name, parameter in whole.model.named_parameters()}
     whole.fit()
 
-    kept = {"checkpoints": Checkpoints(tmp_path), "checkpoint_seconds": 0.0}
+    kept = {"checkpoints": Checkpoints(tmp_path), "checkpoint_seconds": 0.0, "device": device}
     with pytest.raises(Killed):
         trainer_of(spec, listeners=[kill_at(1)], **kept).fit()
     other = trainer_of(spec, **kept)
     other.fit()
 
     found = state(other)
-    assert all(torch.equal(value, found[name]) for name, value in state(whole).items())
+    assert all(same(value, found[name]) for name, value in state(whole).items())
     unmoved = [name for name, value in whole.model.named_parameters() if torch.equal(value, before[name])]
     assert [one for one in unmoved if not one.startswith(tuple(remedies()[name].still))] == []
     assert math.isfinite(judged(whole))
@@ -118,8 +123,8 @@ TOGETHER = dict.fromkeys(
 @pytest.mark.parametrize(
     ("recipe", "names"), TOGETHER, ids=[f"{recipe}-{'+'.join(names)}" for recipe, names in TOGETHER]
 )
-def test_remedies_together(recipe: str, names: Names, folder: Path) -> None:
-    run = trainer_of(spec_of(recipe, names, folder))
+def test_remedies_together(recipe: str, names: Names, folder: Path, device: torch.device) -> None:
+    run = trainer_of(spec_of(recipe, names, folder), device=device)
     run.fit()
     assert all(value.isfinite().all() for value in state(run).values())
     assert math.isfinite(judged(run))
