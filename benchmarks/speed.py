@@ -6,6 +6,7 @@
 
 Each side is a process of its own; they take turns, task by task, and what counts is the median over rounds of the ratio
 within a round. About ten minutes on two quiet cores. On a shared machine read the processor time of one thread.
+On a GPU (`--device cuda --threads 1`) the memory is the GPU's and a step's time the mean of 20.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ Figures = dict[str, list[dict[str, Any]]]
 class Side:
     """A worker process that does one task at a time."""
 
-    def __init__(self, side: str, size: str, threads: int, authors: Path, samples: int) -> None:
+    def __init__(self, side: str, size: str, threads: int, authors: Path, samples: int, device: str) -> None:
         command = [sys.executable, str(WORKER), side, size, str(threads), "--authors", str(authors)]
-        command += ["--samples", str(samples)]
+        command += ["--samples", str(samples), "--device", device]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def do(self, task: str) -> dict[str, Any]:
@@ -49,9 +50,12 @@ class Side:
         self.process.wait()
 
 
-def measure(size: str, threads: int, authors: Path, rounds: int, nlls: int, samples: int) -> Iterator[Figures]:
+def measure(
+    size: str, threads: int, authors: Path, rounds: int, nlls: int, samples: int, device: str
+) -> Iterator[Figures]:
     """After every round the costs of all tasks so far; the first round of steps, which warms up, is left out."""
-    sides = {side: Side(side, size, threads, authors, samples) for side in dict.fromkeys(side for side, _ in STEPS)}
+    names = dict.fromkeys(side for side, _ in STEPS)
+    sides = {side: Side(side, size, threads, authors, samples, device) for side in names}
     plan = [[*STEPS, ("ours", "product")]] * (rounds + 1) + [NLL] * nlls
     figures: Figures = {}
     for number, tasks in enumerate(plan):
@@ -100,13 +104,16 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--nlls", type=int, default=1, help="measured NLLs of one item; 0 for none")
     parser.add_argument("--samples", type=int, default=500, help="importance samples of the item")
+    parser.add_argument("--device", default="cpu", help="a GPU such as cuda, where threads count for little")
     parser.add_argument("--keep", type=Path, default=Path("docs/results/speed.json"))
     given = parser.parse_args()
     kept = json.loads(given.keep.read_text()) if given.keep.exists() else {}
     for size in given.sizes:
         for threads in given.threads:
             title = f"{size}, {threads} thread{'s' * (threads > 1)}" + f", K = {given.samples:,}" * (not given.rounds)
+            title += "" if given.device == "cpu" else f", {given.device}"
             where = given.authors.resolve()
-            for kept[title] in measure(size, threads, where, given.rounds, given.nlls, given.samples):
+            asked = (given.rounds, given.nlls, given.samples, given.device)
+            for kept[title] in measure(size, threads, where, *asked):
                 write_json(given.keep, kept)
             report(kept[title], title, given.samples)

@@ -46,12 +46,16 @@ SIZES = {"a": Size(20_001, 512, 1024, 32, 32, 80), "b": Size(10_000, 256, 512, 3
 Tasks = dict[str, Callable[[], Any]]
 
 
-def batch(size: Size) -> Tensor:
+#: Steps that one measurement on a GPU takes, as a step there takes less than a clock can tell.
+REPEATS = 20
+
+
+def batch(size: Size, device: str = "cpu") -> Tensor:
     """Tokens as frequent as words are, (B, T + 1) with markers."""
     frequencies = 1 / torch.arange(1, size.V - 3)
     tokens = 4 + frequencies.expand(size.B, -1).multinomial(size.T + 1, replacement=True)
     tokens[:, 0], tokens[:, -1] = START, END
-    return tokens
+    return tokens.to(device)
 
 
 def stock(size: Size, initialisation: str) -> uc.VAE:
@@ -64,17 +68,17 @@ def stock(size: Size, initialisation: str) -> uc.VAE:
     return model
 
 
-def ours(size: Size, samples: int) -> Tasks:
+def ours(size: Size, samples: int, device: str) -> Tasks:
     """This library's tasks."""
-    model, x = stock(size, "small_uniform"), Text(batch(size))
+    model, x = stock(size, "small_uniform"), Text(batch(size, device))
     sgd = {name: SGD(1.0) for name in model.players()}
-    descent = Descent(model, [x], optimisers=sgd)
+    descent = Descent(model, [x], optimisers=sgd, device=device)
 
     def inner(share: float = 1.0) -> None:
         with descent.awake("inference"):
             descent.descend(descent.loss(x, share), "inference")
 
-    measured = stock(size, "torch")
+    measured = stock(size, "torch").to(device)
 
     def nll() -> list[float]:
         torch.manual_seed(1)
@@ -92,23 +96,23 @@ def ours(size: Size, samples: int) -> Tasks:
     }
 
 
-def theirs(size: Size, samples: int, folder: Path) -> Tasks:
+def theirs(size: Size, samples: int, folder: Path, device: str) -> Tasks:
     """The same tasks by the authors' modules, stepping as their text.py says, with our weights."""
     sys.path.insert(0, str(folder))
     import modules  # pyright: ignore[reportMissingImports]
 
     def build(initialisation: str) -> Any:
         sizes = {"ni": size.embedding, "nz": size.latent, "enc_nh": size.hidden, "dec_nh": size.hidden}
-        said = SimpleNamespace(**sizes, device=torch.device("cpu"), dec_dropout_in=0.5, dec_dropout_out=0.5)
+        said = SimpleNamespace(**sizes, device=torch.device(device), dec_dropout_in=0.5, dec_dropout_out=0.5)
         encoder = modules.LSTMEncoder(said, size.V, lambda p: p, lambda p: p)
         vae = modules.VAE(encoder, modules.LSTMDecoder(said, range(size.V), lambda p: p, lambda p: p), said)
         same = {"net.": "", "embedding": "embed", "start": "trans_linear", "output": "pred_linear"}
         model = stock(size, initialisation)
         _copy(model.encoder, vae.encoder, {**same, "output": "linear"})
         _copy(model.decoder, vae.decoder, same)
-        return vae
+        return vae.to(device)
 
-    vae, measured, x = build("small_uniform"), build("torch").eval(), batch(size)
+    vae, measured, x = build("small_uniform"), build("torch").eval(), batch(size, device)
     players = [torch.optim.SGD(part.parameters(), lr=1.0, momentum=0) for part in (vae.encoder, vae.decoder)]
 
     def step(*moving: torch.optim.Optimizer) -> None:
@@ -161,6 +165,23 @@ def measured(task: Callable[[], Any], before: float) -> dict[str, Any]:
     return {**found, "faults": faults, "peak": peak, "extra": peak - before, "value": value}
 
 
+def measured_on_gpu(task: Callable[[], Any]) -> dict[str, Any]:
+    """Seconds a run of a task, the mean of several, and the peak of the memory in MiB; the first run warms up."""
+    value = task()
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before, repeats = torch.cuda.memory_allocated(), 1 if isinstance(value, list) else REPEATS
+    wall, cpu = time.perf_counter(), time.process_time()
+    for _ in range(repeats):
+        value = task()
+    torch.cuda.synchronize()
+    seconds, cpu = (time.perf_counter() - wall) / repeats, (time.process_time() - cpu) / repeats
+    peak = torch.cuda.max_memory_allocated()
+    value = value if isinstance(value, int | list) else None
+    extra = (peak - before) / 2**20
+    return {"seconds": seconds, "cpu": cpu, "faults": 0, "peak": peak / 2**20, "extra": extra, "value": value}
+
+
 def _memory(which: str) -> float:
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(which)) / 1024
@@ -173,17 +194,20 @@ def main() -> None:
     parser.add_argument("threads", type=int)
     parser.add_argument("--authors", type=Path, required=True)
     parser.add_argument("--samples", type=int, required=True)
+    parser.add_argument("--device", required=True)
     given = parser.parse_args()
     warnings.filterwarnings("ignore")
     torch.set_num_threads(given.threads)
     if given.side != "authors":
         keep_large_blocks()
-    size = SIZES[given.size]
+    size, device = SIZES[given.size], given.device
     torch.manual_seed(0)
-    tasks = ours(size, given.samples) if given.side == "ours" else theirs(size, given.samples, given.authors)
+    sides = {"ours": lambda: ours(size, given.samples, device)}
+    tasks = sides.get(given.side, lambda: theirs(size, given.samples, given.authors, device))()
     tasks["product"], built = product, _memory("VmRSS")
     for line in sys.stdin:
-        print(json.dumps(measured(tasks[line.strip()], built)), flush=True)
+        task = tasks[line.strip()]
+        print(json.dumps(measured(task, built) if device == "cpu" else measured_on_gpu(task)), flush=True)
 
 
 if __name__ == "__main__":
