@@ -10,6 +10,7 @@ import torch
 import uncollapse as uc
 from uncollapse.data.sentences import Sentences
 from uncollapse.data.text import Corpus, corpus_from_lines
+from uncollapse.distributions import scoring
 from uncollapse.experiment.trained import Trained
 from uncollapse.metrics.estimate import Estimate
 from uncollapse.nets.lstm import LSTMDecoder, LSTMEncoder
@@ -69,6 +70,24 @@ def test_figures_of_text_do_not_depend_on_the_chunk(chunk: int, device: torch.de
     vae = model(words).to(device)
     reference = figures(vae, words, 32, "padded")
     assert figures(vae, words, 32, "padded", chunk=chunk) == pytest.approx(reference, rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.parametrize("at_a_time", [2 * 11, 2**27], ids=["few rows", "all rows"])
+def test_scores_and_their_gradients_are_those_of_all_logits(
+    at_a_time: int, device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "LOGITS", at_a_time)
+    monkeypatch.setattr(scoring, "LOGITS_ON_GPU", at_a_time)
+    h, w = (torch.randn(rows, 4, device=device, requires_grad=True) for rows in (9, 11))
+    x = torch.randint(11, (9,), device=device)
+    counts = torch.linspace(-1, 2, 9, device=device)
+
+    found, expected = scoring.scores(h, w, x), (h @ w.T).log_softmax(-1)[torch.arange(9), x]
+
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(scoring.scores(h.detach(), w.detach(), x), expected.detach())
+    for a, b in zip(*(torch.autograd.grad((s * counts).sum(), (h, w)) for s in (found, expected)), strict=True):
+        torch.testing.assert_close(a, b)
 
 
 @pytest.mark.cuda

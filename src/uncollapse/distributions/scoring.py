@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-#: How many logits exist at a time: 32 MB of float32.
-LOGITS = 2**23
+#: How many logits exist at a time on a processor, 32 MB of float32, and on a GPU, 512 MB.
+LOGITS, LOGITS_ON_GPU = 2**23, 2**27
 
 #: Rows of logits start at multiples of this many numbers: matrix products into rows that do not are a third slower.
 ALIGNED = 16
@@ -35,12 +35,17 @@ def scores(hidden: Tensor, weight: Tensor, target: Tensor) -> Tensor:
     """
     exact = hidden.dtype == weight.dtype and hidden.dtype in (torch.float32, torch.float64)
     plain = torch.is_autocast_enabled(hidden.device.type) or not exact or not len(target)
+    step = _at_a_time(hidden, weight)
     if torch.is_grad_enabled():
+        plain = plain or (hidden.device.type != "cpu" and len(target) <= step)
         return _plain(hidden, weight, target) if plain else _Scores.apply(hidden, weight, target)  # pyright: ignore[reportReturnType]
     if not plain:
         return torch.cat([scored for _, scored, _ in _rows(hidden, weight, target)])
-    step = max(1, LOGITS // len(weight))
     return torch.cat([_plain(h, weight, x) for h, x in zip(hidden.split(step), target.split(step), strict=True)])
+
+
+def _at_a_time(hidden: Tensor, weight: Tensor) -> int:
+    return max(1, (LOGITS if hidden.device.type == "cpu" else LOGITS_ON_GPU) // len(weight))
 
 
 def wide(logits: Tensor) -> Tensor:
@@ -87,8 +92,7 @@ class _Scores(torch.autograd.Function):
 
 def _rows(hidden: Tensor, weight: Tensor, target: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
     """Which rows, their scores, and the probabilities p of all tokens, in memory that the next rows will take."""
-    size = len(weight)
-    step = max(1, LOGITS // size)
+    size, step = len(weight), _at_a_time(hidden, weight)
     memory = hidden.new_empty(min(step, len(hidden)), -(-size // ALIGNED) * ALIGNED)
     for first in range(0, len(hidden), step):
         rows = slice(first, min(first + step, len(hidden)))
