@@ -233,17 +233,47 @@ def test_what_reproductions_found_is_drawn(tmp_path: Path) -> None:
     html(said)
 
 
+def test_tables_and_points_of_reproductions_are_shown_with_what_was_published(tmp_path: Path) -> None:
+    published = {"columns": ["nll", "kl"], "Yahoo": {"plain": [329.0, 0.0], "language-model": [328.0]}}
+    points = [{"remedy": "a", "seed": s, "active_units": figure(s), "nll": figure(30.0 + s)} for s in (0, 1)]
+    spread = {"nll": {"mean": 30.123, "variance": 0.00123, "n": 10}, "mi": None}
+    for draws, said in {
+        "table": {"table": [["remedy", "NLL"], ["<b>", "30.12 ± 0.10"]], "published": published},
+        "points": {"points": points},
+        "evaluations": {"runs": {"aggressive": spread}, "departs": "Smaller."},
+    }.items():
+        document = {"id": f"he2019/{draws}", "draws": draws, **said}
+        (tmp_path / f"he2019-{draws}.json").write_text(json.dumps(document))
+    said = made(tmp_path)
+    tables = {one.caption: [[cell.text for cell in row] for row in one.rows] for one in said.tables}
+    assert tables == {
+        "he2019/evaluations: mean (variance) over evaluations. Departs: Smaller.": [
+            ["aggressive", "30.12 (0.0012)", "n/a"]
+        ],
+        "he2019/table": [["<b>", "30.12 ± 0.10"]],
+        "he2019/table: as published, Yahoo": [["plain", "329.0", "0.0"], ["language-model", "328.0", "n/a"]],
+    }
+    (chart,) = said.ways
+    (series,) = chart.series
+    assert (series.x, series.y, series.line) == ([0.0, 1.0], [30.0, 31.0], False)
+    page = html(said)
+    assert "&lt;b&gt;" in page
+    assert "as published, Yahoo" in page
+    assert "as published, Yahoo" in markdown(said)
+
+
 @pytest.mark.parametrize(
     "said",
     [
         *([], {}, {"points": []}, {"points": [1]}, {"points": [{"step": 0, "inferred": [[1], [1, 2]]}]}),
         *({"draws": "table", "runs": {}}, {"draws": [], "runs": {}}, {"draws": "space", "runs": [1]}),
+        *({"draws": "table", "table": [["a", "b"], ["c"]]}, {"draws": "points", "points": [{"remedy": "a"}]}),
         *({"draws": "course", "runs": {"a": [{"step": 1}]}}, {"points": [{"step": "x", "inferred": [[1.0]]}]}),
     ],
 )
 def test_a_file_that_holds_no_means_says_so(tmp_path: Path, said: Any) -> None:
     (tmp_path / "a.json").write_text(json.dumps(said))
-    with pytest.raises(InputError, match="holds no posterior means that can be drawn"):
+    with pytest.raises(InputError, match="holds no reproduction that can be drawn"):
         find([tmp_path / "a.json"])
 
 

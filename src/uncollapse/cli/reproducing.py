@@ -58,8 +58,8 @@ def reproduce(
     if json:
         return show.document(found)
     _tell(entry, found)
-    drawn = f"; `uncollapse report {shlex.quote(str(path))}` draws it" if entry.draws in reproduce.WATCHED else ""
-    show.say(f"\n{path} has it all{drawn}; the runs are in {out / scale}.")
+    draws = f"`uncollapse report {shlex.quote(str(path))}` draws it"
+    show.say(f"\n{path} has it all; {draws}; the runs are in {out / scale}.")
 
 
 def _list(json: bool) -> None:

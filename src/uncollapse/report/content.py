@@ -17,7 +17,7 @@ from uncollapse.report.commands import commands
 from uncollapse.report.figures import Chart, Film, Heat
 from uncollapse.report.folders import Found, Reading, Run, number
 from uncollapse.report.references import cited
-from uncollapse.report.reproductions import Means, Way
+from uncollapse.report.reproductions import Means, Rows, Way
 
 #: The kinds of verdict, from the worst, with a sign that needs no colour and what each means for a reader.
 KINDS = {
@@ -102,7 +102,11 @@ def content(found: Found) -> Content:
         meaning=KINDS[kind][1] if kind in KINDS else "",
         remarks=[*found.remarks, *_remarks(runs)],
         runs=_table(runs),
-        tables=[*_summary(runs), *_differences(found)],
+        tables=[
+            *_summary(runs),
+            *_differences(found),
+            *(_in_words(one) for one in found.beside if isinstance(one, Rows)),
+        ],
         curves=figures.curves(runs),
         ways=[figures.way(one) for one in found.beside if isinstance(one, Way)],
         scatters=[chart for chart in scatters if chart],
@@ -134,7 +138,7 @@ def sign_of(kind: str) -> str:
 def _headline(runs: Sequence[Run]) -> tuple[str, str]:
     """The kind of the worst verdict, and what there is to say: of one run its verdict, of several how many of each."""
     if not runs:
-        return "unknown", "Posterior means alone: there is no run to judge"
+        return "unknown", "Reproductions alone: there is no run to judge"
     kinds = Counter(kind_of(run.verdict) for run in runs)
     order = [*(kind for kind in KINDS if kind in kinds), *sorted(kinds.keys() - KINDS.keys())]
     if len(runs) == 1:
@@ -201,9 +205,11 @@ def _summary(runs: Sequence[Run]) -> Iterable[Table]:
         return
     rows = [{**run.figures, "remedy": run.remedy, "seed": run.seed, "verdict": run.verdict} for run in whole]
     header, *body = Comparison(_cleaned(rows)).table()
-    yield Table(
-        "Mean (standard deviation) over seeds", header, [[Cell(text, _leading(text)) for text in row] for row in body]
-    )
+    yield _in_words(Rows("Mean (standard deviation) over seeds", header, body))
+
+
+def _in_words(rows: Rows) -> Table:
+    return Table(rows.caption, rows.header, [[Cell(text, _leading(text)) for text in row] for row in rows.rows])
 
 
 _NEEDED = (*FIGURES, "cpu_seconds")

@@ -161,8 +161,10 @@ def heat(run: Run, key: str) -> Heat | None:
 
 
 def way(found: Way) -> Chart:
-    """Curves as they are, a style each."""
-    series = [Series(label, i, x, y, [label], line=True) for i, (label, (x, y)) in enumerate(found.curves.items())]
+    """Curves or points as they are, a style each."""
+    series = [
+        Series(label, i, x, y, [label], line=found.line) for i, (label, (x, y)) in enumerate(found.curves.items())
+    ]
     return Chart(found.key, found.title, found.x, found.y, series, found.caption)
 
 

@@ -17,7 +17,7 @@ from uncollapse.experiment import run
 from uncollapse.experiment.compare import ABOUT, CELLS
 from uncollapse.experiment.examples import EXAMPLES
 from uncollapse.experiment.summary import BASELINE
-from uncollapse.report.reproductions import Means, Way, drawn_by
+from uncollapse.report.reproductions import Shown, drawn_by
 
 T = TypeVar("T")
 Record = dict[str, Any]
@@ -82,7 +82,7 @@ class Found:
     """
 
     runs: list[Run]
-    beside: list[Means | Way]
+    beside: list[Shown]
     compared: dict[Path, Record]
     remarks: list[str]
 

@@ -1,4 +1,4 @@
-"""What `uncollapse reproduce` wrote: posterior mean space, the way of one item, the course of information."""
+"""What `uncollapse reproduce` wrote: posterior mean space, ways through it and through training, tables and points."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from uncollapse.errors import InputError
 from uncollapse.experiment import run
 
 Records = list[dict[str, Any]]
+Said = Mapping[str, Any]
 
 
 class Means(NamedTuple):
@@ -28,7 +29,7 @@ class Means(NamedTuple):
 
 
 class Way(NamedTuple):
-    """Curves over two axes, by what the legend calls them."""
+    """Curves over two axes, or points where there is no line, by what the legend calls them."""
 
     key: str
     title: str
@@ -36,13 +37,25 @@ class Way(NamedTuple):
     y: str
     curves: dict[str, tuple[list[float], list[float]]]
     caption: str = ""
+    line: bool = True
 
 
-def drawn_by(path: Path) -> list[Means | Way]:
-    """What is to be drawn of a JSON file.
+class Rows(NamedTuple):
+    """A table in words."""
 
-    It says by `draws` what its `runs` hold: of "space" lists of {"step": n, "inferred": [[..], ..], "true": [[..],
-    ..]}; of "trajectory" one item's; of "course" figures. Without `draws` it is one space, its list named `points`.
+    caption: str
+    header: list[str]
+    rows: list[list[str]]
+
+
+Shown = Means | Way | Rows
+
+
+def drawn_by(path: Path) -> list[Shown]:
+    """What is to be shown of a JSON file.
+
+    It says by `draws` what it holds; see `experiment.reproduce`. Without `draws` it is one space, its list named
+    `points`.
 
     Raises:
         InputError: where it holds nothing of these.
@@ -52,14 +65,15 @@ def drawn_by(path: Path) -> list[Means | Way]:
         if "draws" not in said:
             return [_means(path.stem, said["points"], "")]
         name, caption = str(said.get("id") or path.stem), str(said.get("departs") or "")
-        return list(_KINDS[said["draws"]](name, said["runs"], caption))
+        found = list(_KINDS[said["draws"]](name, said, caption))
+        return [*found, *_published(name, said.get("published") or {})]
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         why = f"{type(error).__name__} {error}"
-        raise InputError(f"`{path}` holds no posterior means that can be drawn: {why}.") from None
+        raise InputError(f"`{path}` holds no reproduction that can be drawn: {why}.") from None
 
 
-def _spaces(name: str, runs: Mapping[str, Records], caption: str) -> Iterator[Means]:
-    for remedy, records in runs.items():
+def _spaces(name: str, said: Said, caption: str) -> Iterator[Means]:
+    for remedy, records in said["runs"].items():
         yield _means(f"{name}: {remedy}", records, caption)
 
 
@@ -77,21 +91,63 @@ def _means(name: str, records: Records, caption: str) -> Means:
     return Means(name, [int(one["step"]) for one in records], inferred, true, caption)
 
 
-def _trajectory(name: str, runs: Mapping[str, Any], caption: str) -> Iterator[Way]:
+def _trajectory(name: str, said: Said, caption: str) -> Iterator[Way]:
     curves = {}
-    for remedy, way in runs.items():
+    for remedy, way in said["runs"].items():
         true, inferred = ([float(np.ravel(one[key])[0]) for one in way["steps"]] for key in ("true", "inferred"))
         curves[str(remedy)] = true, inferred
     yield Way(f"{name}-way", f"{name}: the way of one item", "true posterior's mean", "q's mean", curves, caption)
 
 
-def _course(name: str, runs: Mapping[str, Records], caption: str) -> Iterator[Way]:
+def _course(name: str, said: Said, caption: str) -> Iterator[Way]:
     for key, axis in (("kl", "KL, nats"), ("mi", "mutual information, nats"), ("marginal_kl", "marginal KL, nats")):
         curves = {
             str(remedy): ([float(one["step"]) for one in records], [_value(one[key]) for one in records])
-            for remedy, records in runs.items()
+            for remedy, records in said["runs"].items()
         }
         yield Way(f"{name}-{key}", f"{name}: {axis.partition(',')[0]}", "step", axis, curves, caption)
+
+
+def _points(name: str, said: Said, caption: str) -> Iterator[Way]:
+    curves: dict[str, tuple[list[float], list[float]]] = {}
+    for one in said["points"]:
+        for axis, figure in zip(curves.setdefault(str(one["remedy"]), ([], [])), ("active_units", "nll"), strict=True):
+            axis.append(_value(one[figure]))
+    yield Way(f"{name}-points", name, "active units", "NLL, nats/item", curves, caption, line=False)
+
+
+def _table(name: str, said: Said, caption: str) -> Iterator[Rows]:
+    header, *rows = ([str(cell) for cell in row] for row in said["table"])
+    if any(len(row) != len(header) for row in rows):
+        raise ValueError("the rows of its table are of different lengths")
+    yield Rows(_titled(name, caption), header, rows)
+
+
+def _evaluations(name: str, said: Said, caption: str) -> Iterator[Rows]:
+    names = list(dict.fromkeys(figure for run in said["runs"].values() for figure in run))
+    rows = [[str(remedy), *(_spread(run.get(one)) for one in names)] for remedy, run in said["runs"].items()]
+    yield Rows(_titled(f"{name}: mean (variance) over evaluations", caption), ["remedy", *names], rows)
+
+
+def _spread(figure: Mapping[str, Any] | None) -> str:
+    return "n/a" if figure is None else f"{figure['mean']:.2f} ({figure['variance']:.4f})"
+
+
+def _published(name: str, said: Mapping[str, Any]) -> Iterator[Rows]:
+    """The source's numbers, a table for each of its data sets."""
+    for data, rows in said.items():
+        if data != "columns":
+            body = [[str(remedy), *map(str, values)] for remedy, values in rows.items()]
+            width = len(said["columns"]) + 1
+            yield Rows(
+                f"{name}: as published, {data}",
+                ["remedy", *map(str, said["columns"])],
+                [row + ["n/a"] * (width - len(row)) for row in body],
+            )
+
+
+def _titled(name: str, caption: str) -> str:
+    return f"{name}. Departs: {caption}" if caption else name
 
 
 def _value(figure: Mapping[str, Any]) -> float:
@@ -99,8 +155,11 @@ def _value(figure: Mapping[str, Any]) -> float:
     return float("nan") if value is None else float(value)
 
 
-_KINDS: dict[str, Callable[[str, Any, str], Iterator[Means | Way]]] = {
+_KINDS: dict[str, Callable[[str, Said, str], Iterator[Shown]]] = {
     "space": _spaces,
     "trajectory": _trajectory,
     "course": _course,
+    "points": _points,
+    "table": _table,
+    "evaluations": _evaluations,
 }
