@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 import uncollapse as uc
 from linear_gaussian import evidence, orthogonal, vae
-from uncollapse.diagnosis.watch import Alarm, Watch
+from uncollapse.cli import main
+from uncollapse.diagnosis.watch import Alarm, Look, Watch
+from uncollapse.experiment.run import WATCH
+from uncollapse.experiment.watching import alarm_of, records
+from uncollapse.report.content import content
+from uncollapse.report.folders import find
 
 MEANS = torch.randn(64, 8, generator=torch.Generator().manual_seed(2))
 
@@ -110,3 +118,37 @@ def test_what_it_cannot_watch_is_said() -> None:
         Watch(every=1).step(MEANS)
     with pytest.raises(uc.InputError, match="give 1 or more"):
         Watch(every=0)
+
+
+def test_a_watch_goes_on_where_another_stood_and_tells_an_alarm_once() -> None:
+    sizes = [torch.ones(8)] * 100 + [torch.zeros(8)] * 100
+    whole, _ = watched(sizes)
+    kept = [json.loads(json.dumps(look.to_json())) for look in whole.looks]
+    for cut in (5, 12, 15):
+        heard: list[Alarm] = []
+        other = Watch(every=10, patience=3, say=heard.append, step=10 * cut)
+        other.recall(Look.of_json(one) for one in kept[:cut])
+        for size in sizes[10 * cut :]:
+            other.step(size * MEANS, torch.zeros_like(MEANS))
+        assert other.alarm == whole.alarm
+        assert len(heard) == (cut < 13)
+        assert [look.active for look in other.looks] == [look.active for look in whole.looks]
+
+
+def test_a_run_keeps_what_its_watch_saw_and_its_alarm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(tmp_path / "x.npy", torch.randn(600, 3).numpy())
+    whole = [*"fit vectors --samples 0 --quiet --watch --set data.batch_size=2".split(), "--train", tmp_path / "x.npy"]
+    fit = [str(one) for one in [*whole, "--out", tmp_path / "run", "--set", "training.objective.weights.rate=50.0"]]
+    sizes = ["--set", "training.max_epochs=6"]
+    assert main([*fit, *sizes]) == 0
+    kept = list(records(tmp_path / "run" / WATCH))
+    looks = [one for one in kept if "rates" in one]
+    assert [one["step"] for one in looks] == list(range(50, 50 * len(looks) + 1, 50))
+    alarm = alarm_of(tmp_path / "run")
+    assert alarm is not None
+    assert "units" in alarm
+    assert alarm in "\n".join(content(find([tmp_path / "run"])).remarks)
+    assert capsys.readouterr().err.count(alarm) == 1
+    assert main([*fit, *sizes]) == 0
+    assert list(records(tmp_path / "run" / WATCH)) == kept
+    assert alarm not in capsys.readouterr().err

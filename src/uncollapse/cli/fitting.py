@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -16,7 +17,11 @@ from uncollapse.data.kinds import offered
 from uncollapse.errors import InputError
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from uncollapse.data.kinds import Data
     from uncollapse.experiment.execute import Judged
+    from uncollapse.experiment.hardware import Hardware
     from uncollapse.experiment.spec import Training
     from uncollapse.training.listeners import Listener
 
@@ -34,6 +39,7 @@ def fit(
     quiet: bool = False,
     json: bool = False,
     tensorboard: bool = False,
+    watch: bool = False,
     checkpoint_seconds: Seconds = 120.0,
 ) -> None:
     """Train a VAE and evaluate it on the test split; the same command goes on from the last checkpoint.
@@ -48,6 +54,7 @@ def fit(
         quiet: Show no progress.
         json: Print the figures as JSON.
         tensorboard: Write them for TensorBoard too, in the run's folder.
+        watch: Look at the posteriors every 50 steps, and say when units die; the looks are kept in the run's folder.
         checkpoint_seconds: The longest time between two checkpoints within an epoch.
     """
     names, (kind, recipe) = options.title(remedies), options.chosen(data)
@@ -61,7 +68,8 @@ def fit(
     said, asked = quiet or not leads, {"recipe": recipe, "remedy": names}
     with show.training(said) as shown, show.reading(said) as tell:
         say = show.remark if leads else None
-        execute.train(spec, folder, asked, [*shown, *extra], hardware, checkpoint_seconds, tell, say)
+        observe = _watching(folder, hardware) if watch else None
+        execute.train(spec, folder, asked, [*shown, *extra], hardware, checkpoint_seconds, tell, say, observe)
     if leads and not quiet:
         show.note(f"evaluating the test split, {samples} samples an item")
     # The spec in the folder is the one that was just written.
@@ -158,6 +166,15 @@ def _instead(used: set[str]) -> list[str]:
         "the same command with more epochs, --set training.max_epochs=N, and another --out",
         "uncollapse compare, with the same data and options, to see what each remedy does to them",
     ]
+
+
+def _watching(folder: Path, hardware: Hardware) -> Callable[[nn.Module, Data], Listener]:
+    if hardware.sharded:
+        raise InputError("`--watch` looks from one process, and of a model in pieces none has the whole: leave it out.")
+    from uncollapse.experiment.run import WATCH
+    from uncollapse.experiment.watching import Watching
+
+    return lambda model, data: Watching(folder / WATCH, model, data.batches("valid"), show.remark)
 
 
 def _tensorboard(folder: Path) -> Listener:

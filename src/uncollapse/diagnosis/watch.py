@@ -8,8 +8,9 @@ rate is. Laws other than Gaussians with independent units are watched by their r
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from typing import Any, NamedTuple
 
@@ -55,6 +56,14 @@ class Look(NamedTuple):
         """A record of a log."""
         rates, each = self.rates.tolist(), self.information.tolist()
         return finite({"step": self.step, "active": self.active, "mi": self.mi, "rates": rates, "information": each})
+
+    @classmethod
+    def of_json(cls, said: Mapping[str, Any]) -> Look:
+        """The look of a record; what was not finite is nan."""
+        rates, each = (
+            torch.tensor([math.nan if one is None else one for one in said[name]]) for name in ("rates", "information")
+        )
+        return cls(said["step"], rates, each, said["mi"])
 
 
 class Alarm(NamedTuple):
@@ -146,16 +155,26 @@ class Watch:
         """Looks at the posteriors and rates (B, K) of a batch; gives the alarm where it raises it."""
         rates = kl.detach().mean(0).cpu()
         information = rates if q is None or not euclidean(q) else _information(q)
-        self.looks.append(Look(step, rates, information, None if q is None else _paired(q, step)))
-        for unit in (information >= UNIT).nonzero().flatten().tolist():
-            self._lived[unit] = step
         if self.keep is not None and self.alarm is None and step // self.keep_every > self._kept // self.keep_every:
             self._copies = [*self._copies[-2:], (step, deepcopy(self.keep.state_dict()))]
+        alarm = self._take(Look(step, rates, information, None if q is None else _paired(q, step)))
+        if alarm is not None:
+            self.say(alarm)
+        return alarm
+
+    def recall(self, looks: Iterable[Look]) -> None:
+        """Takes up a watch where another with these looks stood; an alarm of theirs is not told again."""
+        for look in looks:
+            self._take(look)
+
+    def _take(self, look: Look) -> Alarm | None:
+        """Remembers a look; gives the alarm where it raises it."""
+        self.looks.append(look)
+        for unit in (look.information >= UNIT).nonzero().flatten().tolist():
+            self._lived[unit] = look.step
         if self.alarm is not None:
             return None
-        self.alarm = self._raised(step)
-        if self.alarm is not None:
-            self.say(self.alarm)
+        self.alarm = self._raised(look.step)
         return self.alarm
 
     def listener(self, model: Any, x: Batch) -> Listener:
@@ -180,7 +199,7 @@ class Watch:
             return None
         units = len(self.looks[-1].information)
         if not self._lived:
-            return _never(units, step) if step >= self.grace else None
+            return _never(units, step) if units and step >= self.grace else None
         dead = sorted(unit for unit, last in self._lived.items() if last < seen[0])
         if len(dead) < max(1, MANY * len(self._lived)):
             return None

@@ -34,9 +34,9 @@ from uncollapse.experiment.spec import SCHEMA
 from uncollapse.training.listeners import Moment
 
 SPEC, ENVIRONMENT, METRICS = "spec.yaml", "environment.json", "metrics.jsonl"
-CHECKPOINTS, PROBE, TENSORBOARD, LOCK = "checkpoints", "probe", "tensorboard", "lock"
+CHECKPOINTS, PROBE, TENSORBOARD, LOCK, WATCH = "checkpoints", "probe", "tensorboard", "lock", "watch.jsonl"
 #: What a training writes to where it is; every other file is replaced, and with it a link by its name.
-_WRITTEN_TO = (METRICS, CHECKPOINTS, PROBE, TENSORBOARD)
+_WRITTEN_TO = (METRICS, CHECKPOINTS, PROBE, TENSORBOARD, WATCH)
 #: The entry of the environment that holds the digests of what is kept to use the model without its data.
 KEPT = "kept"
 #: What a process that is killed while it makes a run's folder may leave in it.

@@ -152,6 +152,7 @@ def _remarks(runs: Sequence[Run]) -> Iterable[str]:
         yield "The runs are of different data: their NLL, −ELBO and rate are not to be compared."
     if len(how := sorted({run.evaluated for run in runs if run.evaluated})) > 1:
         yield f"The runs are evaluated in different ways ({'; '.join(how)}): small differences mean nothing."
+    yield from (f"The watch of {run.name}: {run.alarm}" for run in runs if run.alarm)
     warned = Counter(str(text) for run in runs for text in _list(run.figures.get("warnings")))
     for text, times in warned.items():
         yield text if len(runs) == 1 else f"{times} of {len(runs)} runs: {text}"

@@ -17,6 +17,7 @@ from uncollapse.experiment import run
 from uncollapse.experiment.compare import ABOUT, CELLS
 from uncollapse.experiment.examples import EXAMPLES
 from uncollapse.experiment.summary import BASELINE
+from uncollapse.experiment.watching import alarm_of
 from uncollapse.report.reproductions import Shown, drawn_by
 
 T = TypeVar("T")
@@ -59,6 +60,8 @@ class Run:
     """How, such as "test, K 100, 500 items"; empty where nobody has evaluated it."""
     snapshots: list[Snapshot] = field(default_factory=list, repr=False)
     examples: Record = field(default_factory=dict, repr=False)
+    alarm: str | None = None
+    """Of its watch."""
 
     @property
     def verdict(self) -> str:
@@ -195,6 +198,7 @@ def _run(folder: Path, together: int, remarks: list[str]) -> Run:
         evaluated=name,
         snapshots=_snapshots(folder / run.PROBE, together, remarks),
         examples={key: _get(examples, key, list) for key in ("samples", "reconstructions", "interpolations")},
+        alarm=_told(remarks, None, lambda: alarm_of(folder)),
     )
 
 
