@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from uncollapse.cli import main
+from uncollapse.diagnosis.advice import Commands, advised
 from uncollapse.diagnosis.findings import VERDICTS
 from uncollapse.experiment.compose import compose
-from uncollapse.experiment.examine import _start
+from uncollapse.experiment.examine import _start, _weighing
 from uncollapse.experiment.spec import validated
 
 
@@ -69,6 +70,31 @@ def test_a_factory_is_imported_and_said_to_be(
     assert main(["diagnose", "nobodys:make"]) == 2
     assert main(["diagnose", str(tmp_path), "--data", "x.npy"]) == 2
     assert "`--data` is for a model of your own" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("remedies", "command"),
+    [
+        (["beta", "skip"], "uncollapse fit text --with skip --out run-again"),
+        (["skip"], "uncollapse fit text --with skip --set training.objective.weights.rate=1.0 --out run-again"),
+    ],
+)
+def test_after_a_mismatch_the_weight_of_the_rate_is_set_where_no_remedy_moves_it(
+    remedies: list[str], command: str
+) -> None:
+    ways = Commands("uncollapse fit text", remedies, "run", _weighing([*remedies, "somebodys"]))
+    assert advised("mismatched", ways).command == command
+    charged = advised("mismatched", ways, charged=True)
+    assert charged.command.endswith("+mixture-prior --out run-mixture-prior")
+    assert "1 already" in charged.advice
+
+
+def test_remedies_that_weigh_the_rate_are_known() -> None:
+    assert _weighing(["anneal", "free-bits", "cyclical", "beta", "aggressive", "plain"]) == [
+        "anneal",
+        "cyclical",
+        "beta",
+    ]
 
 
 STILL = [

@@ -8,12 +8,19 @@ from typing import NamedTuple, Protocol
 
 from uncollapse.diagnosis.findings import Next
 
+#: The setting by which the KL is weighed as in the bound.
+CHARGED = "training.objective.weights.rate=1.0"
+
 
 class Ways(Protocol):
     """How the next step is written."""
 
     def train(self, remedies: Sequence[str] = (), more: str = "") -> str:
         """Training again, with remedies and something more of a setting, path=value."""
+        ...
+
+    def charge(self) -> str:
+        """Training again with the KL weighed by 1."""
         ...
 
     def audit(self) -> str:
@@ -29,6 +36,9 @@ class Python(NamedTuple):
         asked = f", remedies={list(remedies)!r}" if remedies else ""
         return f"uc.fit(model, train, valid{asked}{f', settings={{{path!r}: {value}}}' if more else ''})"
 
+    def charge(self) -> str:
+        return self.train(more=CHARGED)
+
     def audit(self) -> str:
         return "uc.diagnose(model, data, loss=lambda x: your_loss(x))"
 
@@ -40,11 +50,13 @@ class Commands(NamedTuple):
         start: What began it, such as "uncollapse fit text --train my.txt".
         remedies: Those that it had.
         folder: Where it is.
+        weighing: Those of its remedies that weigh the KL.
     """
 
     start: str
     remedies: Sequence[str]
     folder: str
+    weighing: Sequence[str] = ()
 
     def train(self, remedies: Sequence[str] = (), more: str = "") -> str:
         names = "+".join(dict.fromkeys([*(r for r in self.remedies if r != "plain"), *remedies]))
@@ -52,11 +64,16 @@ class Commands(NamedTuple):
         asked = (f" --with {names}" if names else "") + (f" --set {shlex.quote(more)}" if more else "")
         return f"{self.start}{asked} --out {shlex.quote(f'{self.folder}-{named}')}"
 
+    def charge(self) -> str:
+        left = [name for name in self.remedies if name not in self.weighing]
+        # A weight that a remedy moves cannot be set beside it.
+        return self._replace(remedies=left).train(more="" if self.weighing else CHARGED)
+
     def audit(self) -> str:
         return ""
 
 
-def advised(state: str, ways: Ways, used: Sequence[str] = (), audited: bool = True) -> Next:
+def advised(state: str, ways: Ways, used: Sequence[str] = (), audited: bool = True, charged: bool = False) -> Next:
     """What to do about a verdict, with remedies that were not tried yet.
 
     Arguments:
@@ -64,6 +81,7 @@ def advised(state: str, ways: Ways, used: Sequence[str] = (), audited: bool = Tr
         ways: How it is written.
         used: The remedies that the model was trained with.
         audited: Whether its loss has been looked at.
+        charged: Whether the KL is known to be weighed by 1.
     """
     if state in ("model collapse", "collapsed") and not audited and ways.audit():
         return Next(
@@ -88,10 +106,15 @@ def advised(state: str, ways: Ways, used: Sequence[str] = (), audited: bool = Tr
                 "Give each unit a floor, or take fewer units: unused ones cost nothing in NLL.",
                 ways.train(_untried(used, "free-bits", "batch-normalised")),
             )
+        case "mismatched" | "plain autoencoder" if charged:
+            return Next(
+                "The KL weighs 1 already: learn a prior where codes are; draws of this one are new to the decoder.",
+                ways.train(_untried(used, "mixture-prior", "vampprior")),
+            )
         case "mismatched" | "plain autoencoder":
             return Next(
                 "Weigh the KL by 1, or learn a prior where codes are; draws of this prior are new to the decoder.",
-                ways.train(more="training.objective.weights.rate=1.0"),
+                ways.charge(),
             )
         case "amortisation":
             return Next(

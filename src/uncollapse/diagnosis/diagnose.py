@@ -37,6 +37,8 @@ from uncollapse.metrics.estimate import Estimate, Unavailable, standard_error
 from uncollapse.objective import Objective
 
 NATS = "nats/item"
+#: How far from 1 a weight of the KL may be that is called 1.
+SLACK = 0.05
 FOREIGN = "a model of one's own has no log of its training"
 
 
@@ -112,7 +114,9 @@ def _findings(e: Evidence, verdict: str, ways: Ways, used: Sequence[str]) -> Ite
     """All that is known, and what is not, with why."""
     if verdict == "no latents":
         return
-    decisive = advised(verdict, ways, used, isinstance(e.audit, Audit))
+    weight = None if e.history is None else e.history.rate_weight
+    charged = weight is not None and weight > 1 - SLACK
+    decisive = advised(verdict, ways, used, isinstance(e.audit, Audit), charged)
     after = not isinstance(e.usage, Unavailable) and unused(e)
     yield _use(e, decisive if verdict == "collapsed" else Next(), after)
     yield _information(e)
@@ -277,7 +281,7 @@ def _loss_scale(e: Evidence, ways: Ways, verdict: str) -> Finding:
     weight = None if e.history is None else e.history.rate_weight
     if weight is None:
         return Finding("loss-scale", None, None, e.audit.reason, "unknown", command=ways.audit())
-    off = abs(weight - 1) > 0.05
+    off = abs(weight - 1) > SLACK
     says = "what the KL was weighed by at the end" + (": the bound weighs it by 1" if off else "")
     standing: Standing = "bad" if off else "fine"
     then = advised("loss-scale", ways) if off else Next()

@@ -18,7 +18,7 @@ from uncollapse.diagnosis.diagnose import diagnose
 from uncollapse.diagnosis.evidence import History
 from uncollapse.diagnosis.findings import Diagnosis
 from uncollapse.errors import InputError, because
-from uncollapse.experiment import build, remarks, run
+from uncollapse.experiment import build, catalogue, remarks, run
 from uncollapse.experiment.again import beyond, files
 from uncollapse.experiment.api import load
 from uncollapse.experiment.execute import last_state, standing, subset
@@ -59,6 +59,7 @@ def of_run(
     if data.fingerprint != about["data"]:
         raise InputError(f"the data of the run `{path}` is not what it was trained on: its files have changed.")
     remedies = str(about["asked"].get("remedy", "plain")).split("+")
+    chosen = [name for name in remedies if name != "plain"]
     found = diagnose(
         trained.model,
         subset(data.batches(split), items),
@@ -66,11 +67,22 @@ def of_run(
         seed=seed,
         inference=trained.inference,
         history=_history(path, spec, stands),
-        ways=Commands(_start(spec, about["asked"]), [name for name in remedies if name != "plain"], str(path)),
+        ways=Commands(_start(spec, about["asked"]), chosen, str(path), _weighing(chosen)),
         used=remedies,
     )
     said = remarks.on_items(data, split)
     return Diagnosis(found.verdict, found.why, found.findings, [*found.warnings, *said])
+
+
+def _weighing(names: list[str]) -> list[str]:
+    """Those of some remedies that weigh the KL, by number or by dial."""
+    patches = [
+        (name, catalogue.remedies()[name].patch.get("training", {})) for name in names if name in catalogue.remedies()
+    ]
+    weighed = [
+        (name, {**said.get("dials", {}), **said.get("objective", {}).get("weights", {})}) for name, said in patches
+    ]
+    return [name for name, entries in weighed if entries.keys() & {RATE, "rate"}]
 
 
 def _history(path: Path, spec: Spec, stands: str | None) -> History:
