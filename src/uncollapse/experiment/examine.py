@@ -76,13 +76,13 @@ def of_run(
 
 def _weighing(names: list[str]) -> list[str]:
     """Those of some remedies that weigh the KL, by number or by dial."""
-    patches = [
-        (name, catalogue.remedies()[name].patch.get("training", {})) for name in names if name in catalogue.remedies()
-    ]
-    weighed = [
-        (name, {**said.get("dials", {}), **said.get("objective", {}).get("weights", {})}) for name, said in patches
-    ]
-    return [name for name, entries in weighed if entries.keys() & {RATE, "rate"}]
+    known = catalogue.remedies()
+
+    def entries(name: str) -> set[str]:
+        said = known[name].patch.get("training", {}) if name in known else {}
+        return {*said.get("dials", {}), *said.get("objective", {}).get("weights", {})}
+
+    return [name for name in names if entries(name) & {RATE, "rate"}]
 
 
 def _history(path: Path, spec: Spec, stands: str | None) -> History:
