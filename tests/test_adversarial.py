@@ -11,11 +11,17 @@ from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
 from uncollapse.bound import Bound
+from uncollapse.errors import InputError
 from uncollapse.experiment import build
 from uncollapse.experiment.compose import compose
 from uncollapse.experiment.spec import validated
-from uncollapse.nets.critics import LatentCritic
-from uncollapse.terms.adversarial import AdversarialPrior
+from uncollapse.nets.critics import BottleneckCritic, LatentCritic
+from uncollapse.terms.adversarial import (
+    AdversarialPrior,
+    AdversarialTotalCorrelation,
+    WassersteinPrior,
+    exchanged,
+)
 from uncollapse.training.checkpoints import Checkpoints
 
 
@@ -98,3 +104,83 @@ def test_the_remedy_trains_its_critic_and_resumes_exactly(tmp_path: Path) -> Non
         before.training, build.model(before, {"shape": (5,)}), [torch.randn(4, 5)], [torch.randn(4, 5)], seed=0
     ).objective.state_dict()
     assert all(not torch.equal(critic[name], whole[1][name]) for name in critic if "weight" in name)
+
+
+def test_a_linear_critic_of_clipped_weights_finds_as_much_of_a_shift_as_the_clip_is() -> None:
+    # The Wasserstein distance of N(0, 1) and N(1, 1) is 1.
+    term = WassersteinPrior(linear(-3.0, 0.0), penalty=0.0, clip=0.01)
+    assert term(bound(1.0, items=400_000)).item() == pytest.approx(0.01, abs=1e-4)
+    assert term.opposition(bound(1.0, items=400_000)).item() == pytest.approx(-0.01, abs=1e-4)
+
+
+def test_the_slope_of_a_critic_is_held_to_one() -> None:
+    flat, steep = (WassersteinPrior(linear(slope, 0.0), penalty=10.0) for slope in (-1.0, -3.0))
+    one = bound(1.0, items=200_000)
+    assert flat(one).item() == pytest.approx(1.0, abs=0.01)
+    assert flat.opposition(one).item() == pytest.approx(-1.0, abs=0.01)
+    assert steep.opposition(one).item() == pytest.approx(-3.0 + 10 * (3 - 1) ** 2, abs=0.05)
+    slope = next(iter(steep.critic.parameters()))
+    (found,) = torch.autograd.grad(steep.opposition(one), slope)
+    assert found.item() == pytest.approx(1 + 10 * 2 * (3 - 1) * -1, abs=0.1)  # d/ds of -(-s) + 10 (|s| - 1)^2 at -3.
+    with pytest.raises(InputError, match="set `penalty` or `clip`"):
+        WassersteinPrior(linear(1.0, 0.0), penalty=0.0)
+
+
+@pytest.mark.parametrize(("r", "value"), [(0.0, 0.0), (0.5, 0.1438410362), (0.9, 0.8303656034)])
+def test_the_best_critic_of_two_units_reads_their_total_correlation(r: float, value: float) -> None:
+    class Best(nn.Module):
+        def forward(self, z: Tensor) -> Tensor:
+            covariance = torch.tensor([[1.0, r], [r, 1.0]])
+            joint = torch.distributions.MultivariateNormal(torch.zeros(2), covariance)
+            return joint.log_prob(z) - Normal(0.0, 1.0).log_prob(z).sum(-1)
+
+    items = 400_000
+    z = torch.randn(items, 2)
+    z[:, 1] = r * z[:, 0] + (1 - r**2) ** 0.5 * z[:, 1]
+    zero = torch.zeros(1, items)
+    one = Bound(z, z.unsqueeze(0), zero, zero, zero, torch.zeros(items, 1), None, None)
+    term = AdversarialTotalCorrelation(Best())
+    assert term(one).item() == pytest.approx(value, abs=0.01)
+    # No critic that is off does better by what it descends.
+    best = term.opposition(one).item()
+    assert best < 2 * math.log(2) + 1e-3
+    assert AdversarialTotalCorrelation(linear_of_two(0.0)).opposition(one).item() >= best - 1e-3
+
+
+def linear_of_two(slope: float) -> nn.Module:
+    critic = LatentCritic(2, hidden=[])
+    with torch.no_grad():
+        for parameter in critic.parameters():
+            parameter.fill_(slope)
+    return critic
+
+
+def test_exchanged_units_are_each_from_an_item_of_their_own() -> None:
+    z = torch.arange(1000.0).view(1, 1000, 1).expand(2, 1000, 2).contiguous()
+    found = exchanged(z)
+    assert torch.equal(found.sort(1).values, z)
+    assert 0 < (found[..., 0] == found[..., 1]).sum() < 20
+    assert not torch.equal(found[0], found[1])
+    assert torch.equal(exchanged(z[:, :1]), z[:, :1])
+
+
+def test_the_multiplier_of_a_bottleneck_moves_by_what_the_encoding_says_beyond_its_capacity() -> None:
+    """The sequence of KL .5, .1, 0, 0 at a capacity of .2 and a step of 1e-5."""
+    critic, seen = BottleneckCritic(1, hidden=[], encoding=1), []
+    z = torch.zeros(1, 5, 1)
+    for kl in (0.5, 0.1, 0.0, 0.0):
+        with torch.no_grad():
+            for parameter in critic.parameters():
+                parameter.zero_()
+            critic.body[0].bias[0] = math.sqrt(2 * kl)  # pyright: ignore
+        before = critic.beta.item()
+        found = critic.opposition(z, z).item()
+        assert found == pytest.approx(2 * math.log(2) + before * (kl - 0.2), abs=1e-6)
+        seen.append(critic.beta.item())
+    assert seen == pytest.approx([3e-6, 2e-6, 0.0, 0.0], abs=1e-12)
+
+
+def test_who_is_held_against_a_bottleneck_sees_its_mean_encoding() -> None:
+    critic, z = BottleneckCritic(2, hidden=[4]), torch.randn(3, 2)
+    assert torch.equal(critic(z), critic(z))
+    assert critic.opposition(z, z) != critic.opposition(z, z)

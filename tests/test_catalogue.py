@@ -117,7 +117,10 @@ RIVALS = [
         "saturating-anneal",
         "sigmoid-anneal",
         "slow-anneal",
+        "vdb",
+        "wae-gan",
         "wae-mmd",
+        "wasserstein-prior",
     },
     {
         "autoencoder-free-bits",
@@ -169,8 +172,9 @@ def test_all_other_pairs_combine() -> None:
     # They move the rate's weight alike, or charge it alike; of SA-VAE's two ways the one says how the other goes.
     alike = {
         ("aggressive-start", "slow-anneal"),
-        ("aae", "infovae"),
-        ("aae", "wae-mmd"),
+        *itertools.combinations(("aae", "infovae", "vdb", "wae-gan", "wasserstein-prior"), 2),
+        *itertools.combinations(("aae", "vdb", "wae-gan", "wae-mmd"), 2),
+        ("wae-mmd", "wasserstein-prior"),
         ("autoencoder-free-bits", "free-bits-per-item"),
         ("sa-vae", "sa-vae-finite-differences"),
     }

@@ -22,14 +22,14 @@ from uncollapse.errors import InputError
 from uncollapse.experiment import models
 from uncollapse.experiment.sections import GIVEN, Described, mark, parameters, section
 from uncollapse.nets import awd, dilated, hybrid, injective, lstm, mlp, recurrent, stochastic, transformer
-from uncollapse.nets.critics import LatentCritic
+from uncollapse.nets.critics import BottleneckCritic, LatentCritic
 from uncollapse.nets.heads import BagOfWords
 from uncollapse.nets.vamp import VampPrior
 from uncollapse.posteriors import choices, committed, flow, normalised, sphere
 from uncollapse.quantities import Said, Slot
 from uncollapse.terms import aggregate, balancing, controllers, decomposition, independence, mutual, rates
 from uncollapse.terms.activations import ActivationRegularisation
-from uncollapse.terms.adversarial import AdversarialPrior
+from uncollapse.terms.adversarial import AdversarialPrior, AdversarialTotalCorrelation, WassersteinPrior
 from uncollapse.terms.auxiliary import Auxiliary
 from uncollapse.training import events, procedures
 from uncollapse.training.optimisers import OPTIMISERS
@@ -113,6 +113,8 @@ SLOTS: dict[str, Table] = {
         "mutual-posterior-divergence": mutual.MutualPosteriorDivergence,
         "contrastive-information": mutual.ContrastiveInformation,
         "adversarial-prior": AdversarialPrior,
+        "wasserstein-prior": WassersteinPrior,
+        "adversarial-total-correlation": AdversarialTotalCorrelation,
         "auxiliary": Auxiliary,
         "soft-free-bits": controllers.SoftFreeBits,
         "minimum-rate": controllers.MinimumRate,
@@ -121,7 +123,7 @@ SLOTS: dict[str, Table] = {
         "controlled-rate": controllers.ControlledRate,
         "activation-regularisation": ActivationRegularisation,
     },
-    "critics": {"latent": LatentCritic},
+    "critics": {"latent": LatentCritic, "bottleneck": BottleneckCritic},
     "schedules": {
         "linear": dials.Linear,
         "constant": dials.Constant,

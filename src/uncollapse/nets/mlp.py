@@ -105,7 +105,11 @@ class MLPDecoder(nn.Module):
         return log_scale if self.variance == "elements" else _LEAST + F.softplus(log_scale - _LEAST)
 
 
-def layers(inputs: int, hidden: list[int], outputs: int) -> nn.Sequential:
+def layers(inputs: int, hidden: list[int], outputs: int, leak: float = 0.0) -> nn.Sequential:
     widths = [inputs, *hidden]
-    between = [layer for a, b in zip(widths, hidden, strict=False) for layer in (nn.Linear(a, b), nn.ReLU())]
+    between = [
+        layer
+        for a, b in zip(widths, hidden, strict=False)
+        for layer in (nn.Linear(a, b), nn.LeakyReLU(leak) if leak else nn.ReLU())
+    ]
     return nn.Sequential(*between, nn.Linear(widths[-1], outputs))

@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from uncollapse.bound import Bound
 from uncollapse.errors import InputError
 from uncollapse.learner import Learner
-from uncollapse.quantities import Count, Slot
+from uncollapse.nets.critics import opposed
+from uncollapse.quantities import Count, Slot, Weight
 
 
 class AdversarialPrior(nn.Module):
@@ -46,15 +47,124 @@ class AdversarialPrior(nn.Module):
 
     def opposition(self, bound: Bound) -> Tensor:
         """What the critic descends: the binary cross-entropy of prior and posteriors, summed over the two."""
-        if bound.p is None:
-            raise InputError("`adversarial-prior` needs draws of the prior, and this model's depends on the path.")
-        z = _units(bound.z)
-        shape = bound.z.shape[: bound.z.ndim - len(bound.p.event_shape) - len(bound.p.batch_shape)]
-        drawn = _units(bound.p.sample(torch.Size(shape)))
-        return F.softplus(-self.critic(drawn)).mean() + F.softplus(self.critic(z)).mean()
+        return opposed(self.critic, _of_prior(bound), _units(bound.z))
 
     def players(self) -> dict[str, Learner]:
         return {"critic": Learner(self.critic)}
+
+
+class WassersteinPrior(nn.Module):
+    r"""A critic of bounded slope tells draws of the posteriors from prior draws, and the encoder makes them alike.
+
+    .. math:: \mathbb{E}_{p(z)} f(z) - \mathbb{E}_x \mathbb{E}_{q(z|x)} f(z), \quad
+              \text{which the critic climbs, less }
+              \lambda \, \mathbb{E} (\| \nabla f(\epsilon z_p + (1 - \epsilon) z_q) \| - 1)^2
+
+    The term is the largest such difference that the critic has found: at slope 1 a lower estimate of the Wasserstein
+    distance of q(z) and p(z), in units of z. As published at first, `clip` bounds the slope by the size of the weights.
+
+    References:
+        | Wasserstein Generative Adversarial Networks (Arjovsky et al., 2017): `clip`
+        | https://arxiv.org/abs/1701.07875
+        | Improved Training of Wasserstein GANs (Gulrajani et al., 2017): `penalty`
+        | https://arxiv.org/abs/1704.00028
+
+    Arguments:
+        critic: Maps z (..., d) to f (...,), higher where z is from the prior.
+        steps: How often the critic steps before each outer step.
+        penalty: lambda, the weight of the penalty on its slope; 0 for none.
+        clip: The largest size of a weight of the critic; None for no limit.
+
+    Raises:
+        InputError: where nothing bounds the slope.
+    """
+
+    def __init__(
+        self,
+        critic: Annotated[nn.Module, Slot("critics", "latent")],
+        steps: Count = 5,
+        penalty: Weight = 10.0,
+        clip: Weight | None = None,
+    ) -> None:
+        super().__init__()
+        if not penalty and clip is None:
+            raise InputError("a critic without a bound on its slope has no best one: set `penalty` or `clip`.")
+        self.critic, self.steps, self.penalty, self.clip = critic, steps, penalty, clip
+
+    def forward(self, bound: Bound) -> Tensor:
+        self._clipped()
+        return self.critic(_of_prior(bound)).mean() - self.critic(_units(bound.z)).mean()
+
+    def opposition(self, bound: Bound) -> Tensor:
+        """What the critic descends: the difference climbed, and the penalty on its slope between the draws."""
+        self._clipped()
+        drawn, z = _of_prior(bound), _units(bound.z)
+        found = self.critic(z).mean() - self.critic(drawn).mean()
+        return found + self.penalty * self._steep(drawn, z) if self.penalty else found
+
+    def _steep(self, first: Tensor, second: Tensor) -> Tensor:
+        at = torch.lerp(second, first, torch.rand_like(first[..., :1])).requires_grad_()
+        (slope,) = torch.autograd.grad(self.critic(at).sum(), at, create_graph=True)
+        return (slope.norm(dim=-1) - 1).square().mean()
+
+    @torch.no_grad()
+    def _clipped(self) -> None:
+        # Before it is used, which is after each of its steps.
+        if self.clip is not None:
+            for parameter in self.critic.parameters():
+                parameter.clamp_(-self.clip, self.clip)
+
+    def players(self) -> dict[str, Learner]:
+        return {"critic": Learner(self.critic)}
+
+
+class AdversarialTotalCorrelation(nn.Module):
+    r"""The total correlation of the aggregate posterior, by a critic that tells its draws from those of its marginals.
+
+    .. math:: \mathrm{KL}(q(z) \| \prod_k q(z_k)) \approx \mathbb{E}_{q(z)} f(z), \quad
+              f(z) \to \log q(z) - \log \prod_k q(z_k)
+
+    The critic descends the binary cross-entropy of draws of half of a batch and of the other half, with each unit of
+    these from an item of its own. In nats, mean over items and draws; a critic that is not the best reads less. Of
+    several processes each has its own items' marginals.
+
+    References:
+        | Disentangling by Factorising (Kim & Mnih, 2018)
+        | https://arxiv.org/abs/1802.05983
+
+    Arguments:
+        critic: Maps z (..., d) to logits (...,), higher where the units of z belong together.
+        steps: How often the critic steps before each outer step.
+    """
+
+    def __init__(self, critic: Annotated[nn.Module, Slot("critics", "latent")], steps: Count = 1) -> None:
+        super().__init__()
+        self.critic, self.steps = critic, steps
+
+    def forward(self, bound: Bound) -> Tensor:
+        return self.critic(_units(bound.z)).mean()
+
+    def opposition(self, bound: Bound) -> Tensor:
+        """What the critic descends: the binary cross-entropy of draws and of their marginals, summed over the two."""
+        z = _units(bound.z)
+        items = z.shape[1]
+        return opposed(self.critic, z[:, : (items + 1) // 2], exchanged(z[:, items // 2 :]))
+
+    def players(self) -> dict[str, Learner]:
+        return {"critic": Learner(self.critic)}
+
+
+def exchanged(z: Tensor) -> Tensor:
+    """Draws z (S, B, d) in which each unit is from an item at random, and every item's used once."""
+    return z.gather(1, torch.rand_like(z).argsort(1))
+
+
+def _of_prior(bound: Bound) -> Tensor:
+    """As many draws of the prior as there are of the posteriors."""
+    if bound.p is None:
+        raise InputError("a critic of the prior needs draws of it, and this model's prior depends on the path.")
+    shape = bound.z.shape[: bound.z.ndim - len(bound.p.event_shape) - len(bound.p.batch_shape)]
+    return _units(bound.p.sample(torch.Size(shape)))
 
 
 def _units(z: Tensor) -> Tensor:
