@@ -98,6 +98,19 @@ def test_the_verdict_is_the_state(case: str) -> None:
     assert found.verdict == state, str(found)
 
 
+def test_draws_of_the_prior_between_two_clusters_of_codes_are_found() -> None:
+    x = torch.cat([X[:, :1].sign(), 0.1 * torch.randn(len(X), 11)], 1)
+    law = with_encoder(lambda x: uc.gaussian(x[:, :1], torch.full_like(x[:, :1], -4.0)), torch.eye(12)[:, :1])
+    found = diagnose(law, x)["holes"]
+    assert found.value is not None
+    assert found.value == pytest.approx(0.77, abs=0.1)  # The clusters hold 0.23 of N(0, 1).
+    assert found.standing == "bad"
+    assert "mixture-prior" in found.command
+    fine = diagnose(vae(WEIGHT, 1.0), X)["holes"]
+    assert fine.standing == "fine"
+    assert fine.value == pytest.approx(0.05, abs=0.08)
+
+
 def test_scaled_and_rotated_latents_are_the_same_model() -> None:
     """z' = c R z, with a prior to match: nothing is learnt or lost."""
     turn = torch.linalg.qr(torch.randn(4, 4, generator=torch.Generator().manual_seed(1))).Q

@@ -116,6 +116,11 @@ def advised(state: str, ways: Ways, used: Sequence[str] = (), audited: bool = Tr
                 "Weigh the KL by 1, or learn a prior where codes are; draws of this prior are new to the decoder.",
                 ways.charge(),
             )
+        case "holes":
+            return Next(
+                "Draws of this prior are often new to the decoder: learn a prior where codes are.",
+                ways.train(_untried(used, "mixture-prior", "vampprior")),
+            )
         case "amortisation":
             return Next(
                 "The encoder's answers can be improved item by item: a larger encoder, more steps, or refinement.",

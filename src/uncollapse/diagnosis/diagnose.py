@@ -15,10 +15,12 @@ from uncollapse.diagnosis.evidence import Evidence, History, gathered
 from uncollapse.diagnosis.findings import VERDICTS, Diagnosis, Finding, Next, Standing
 from uncollapse.diagnosis.verdicts import (
     GAP,
+    HOLES,
     LISTENS,
     MISMATCH,
     NARROW,
     NEGLIGIBLE,
+    SURE,
     UNIT,
     alive,
     clear,
@@ -34,6 +36,7 @@ from uncollapse.diagnosis.verdicts import (
 )
 from uncollapse.inference import Inference, amortised
 from uncollapse.metrics.estimate import Estimate, Unavailable, standard_error
+from uncollapse.metrics.holes import RARE
 from uncollapse.objective import Objective
 
 NATS = "nats/item"
@@ -125,6 +128,7 @@ def _findings(e: Evidence, verdict: str, ways: Ways, used: Sequence[str]) -> Ite
     yield _true_posterior(e, decisive, verdict)
     yield _amortisation(e, advised("amortisation", ways), after)
     yield _aggregate(e, decisive, verdict)
+    yield _holes(e, ways, used)
     yield _noise(e, verdict)
     if not isinstance(e.usage, Unavailable) and e.usage.places:
         yield _places(e.usage.places)
@@ -232,6 +236,16 @@ def _aggregate(e: Evidence, then: Next, verdict: str) -> Finding:
     standing: Standing = "decides" if decides else "bad" if far else "fine"
     then = then if decides else Next()
     return Finding("aggregate", apart, se, says, standing, "nats", MISMATCH, then.advice, then.command)
+
+
+def _holes(e: Evidence, ways: Ways, used: Sequence[str]) -> Finding:
+    if isinstance(e.holes, Unavailable):
+        return _unknown("holes", e.holes)
+    many = e.holes.value > HOLES and e.holes.value - SURE * e.holes.se > RARE
+    says = f"draws of the prior where codes are rare; {RARE:.0%} where q(z) is the prior"
+    then = advised("holes", ways, used) if many else Next()
+    standing: Standing = "bad" if many else "fine"
+    return Finding("holes", e.holes.value, e.holes.se, says, standing, "", HOLES, then.advice, then.command)
 
 
 def _noise(e: Evidence, verdict: str) -> Finding:

@@ -8,17 +8,22 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
 from uncollapse.bound import Batch
 from uncollapse.data.batches import numbered, source
 from uncollapse.diagnosis.audit import UNCHECKED, Audit, LossOf, audit
 from uncollapse.diagnosis.refined import Refined, refined, resampled
+from uncollapse.distributions import operations
 from uncollapse.inference import Inference, amortised
 from uncollapse.metrics.directions import Directions, directions
-from uncollapse.metrics.estimate import Unavailable
+from uncollapse.metrics.estimate import Answer, Unavailable
 from uncollapse.metrics.evaluation import Evaluation, evaluate
-from uncollapse.metrics.subject import placed
+from uncollapse.metrics.holes import holes
+from uncollapse.metrics.subject import evaluating, placed
 from uncollapse.metrics.usage import Usage, usage
+from uncollapse.model import ask
+from uncollapse.randomness import seeded
 
 #: Draws an item of the bound, and for the mutual information.
 BOUND_SAMPLES, PASSES = 4, 2
@@ -46,6 +51,8 @@ class Evidence(NamedTuple):
     refined: Refined | Unavailable
     resampled: Tensor | Unavailable
     """What another item's z costs where z is drawn from a pool by the likelihood."""
+    holes: Answer
+    """The share of prior draws that lie where codes are rare; see `metrics.holes`."""
     audit: Audit | Unavailable
     history: History | None
     """None of a model without a log."""
@@ -85,9 +92,16 @@ def gathered(
     coded = rows.law is not None and rows.law.event_shape.numel() > 0
     with torch.no_grad():
         found = directions(rows.law, seed) if coded and len(rows.items) > 1 else None
+        rare = holes(rows.law, _prior(model, some), seed)
     used = usage(model, numbered(some), rows, seed=seed)
     # Where codes are not drawn from the q that is given, no refined one would be either.
     better = used if isinstance(used, Unavailable) else refined(model, numbered(some), rows, seed)
     pooled = used if isinstance(used, Unavailable) else resampled(model, numbered(some), rows, seed)
     checked = UNCHECKED if loss is None else audit(model, loss, placed(model, some[0]), seed)
-    return Evidence(figures, found, used, better, pooled, checked, history)
+    return Evidence(figures, found, used, better, pooled, rare, checked, history)
+
+
+def _prior(model: Any, some: _Some) -> Distribution | None:
+    with evaluating(model), seeded(0, "prior"):
+        p = ask(model, placed(model, some[0])).p
+    return None if p is None else operations.rebuild(p, {k: v.cpu() for k, v in operations.parameters(p).items()})

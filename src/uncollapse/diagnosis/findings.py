@@ -34,6 +34,7 @@ FINDINGS = {
     "true-posterior": "what another item's z would cost with z from near the true posteriors, nats an item",
     "amortisation": "how much better the bound is with posteriors refined item by item, nats an item",
     "aggregate": "how far q(z) is from the prior at least, nats",
+    "holes": "the share of prior draws that lie where codes are rarer than where 5 % of them lie",
     "noise": "the share of the variance of z that is noise, in the middle one of its directions",
     "places": "of a text, the share of `use` that falls on the first three tokens",
     "stability": "the correlation of posterior means between the last two probes of a run",

@@ -18,6 +18,8 @@ NEGLIGIBLE = 0.1
 LISTENS = 0.3
 #: From this many nats on, what the prior draws is not what the decoder was trained on; docs/metrics.md says why.
 MISMATCH = 1.5
+#: From this share of prior draws in holes on, many are new to the decoder; it is 0.05 where q(z) is the prior.
+HOLES = 0.2
 #: From this many nats on a unit, or a direction of z, is in use.
 UNIT = 0.01
 #: Noise that is less than this share of the variance of z makes points of codes.
