@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from uncollapse.nets.mlp import layers
 from uncollapse.quantities import Count, Positive, Weight
+from uncollapse.terms.adversarial import cross_entropy
 
 
 class LatentCritic(nn.Module):
@@ -83,14 +81,3 @@ class BottleneckCritic(nn.Module):
         variance = log_variance.exp()
         drawn = mean + variance.sqrt() * torch.randn_like(mean)
         return self.logit(drawn).squeeze(-1), 0.5 * (mean.square() + variance - 1 - log_variance).sum(-1)
-
-
-def cross_entropy(first: Tensor, second: Tensor) -> Tensor:
-    """The binary cross-entropies of logits of draws of both laws, each a mean, summed over the two."""
-    return F.softplus(-first).mean() + F.softplus(second).mean()
-
-
-def opposed(critic: Any, first: Tensor, second: Tensor) -> Tensor:
-    """What a critic that learns to tell draws of two laws descends: its own `opposition`, or the cross-entropy."""
-    own = getattr(critic, "opposition", None)
-    return cross_entropy(critic(first), critic(second)) if own is None else own(first, second)

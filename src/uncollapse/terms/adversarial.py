@@ -6,7 +6,7 @@ With logits f and :math:`D = \text{sigmoid}(f)` the best critic has :math:`f(z) 
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,6 @@ from torch.nn import functional as F
 from uncollapse.bound import Bound
 from uncollapse.errors import InputError
 from uncollapse.learner import Learner
-from uncollapse.nets.critics import opposed
 from uncollapse.quantities import Count, Slot, Weight
 
 
@@ -152,6 +151,17 @@ class AdversarialTotalCorrelation(nn.Module):
 
     def players(self) -> dict[str, Learner]:
         return {"critic": Learner(self.critic)}
+
+
+def cross_entropy(first: Tensor, second: Tensor) -> Tensor:
+    """The binary cross-entropies of logits of draws of both laws, each a mean, summed over the two."""
+    return F.softplus(-first).mean() + F.softplus(second).mean()
+
+
+def opposed(critic: Any, first: Tensor, second: Tensor) -> Tensor:
+    """What a critic that learns to tell draws of two laws descends: its own `opposition`, or the cross-entropy."""
+    own = getattr(critic, "opposition", None)
+    return cross_entropy(critic(first), critic(second)) if own is None else own(first, second)
 
 
 def exchanged(z: Tensor) -> Tensor:
