@@ -241,6 +241,14 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path: Path, step: int) -> None:
     assert all(torch.equal(value, other.tensors[name]) for name, value in mine.tensors.items())
 
 
+def test_a_mean_is_recalled_to_where_the_weights_are() -> None:
+    average = Average([torch.zeros(2, 3, device="meta")], 1)
+    average.recall({"0": torch.ones(2, 3)}, {"values": [1.0, 2.0, 2.0], "on": True, "count": 4})
+    average.add()
+
+    assert (average.means[0].device.type, average.count) == ("meta", 5)
+
+
 def test_a_decay_begins_the_mean_anew_and_a_player_drawn_anew_the_rule_too() -> None:
     player = Player(Learner(nn.Linear(2, 2)), SGD(0.1, averaging=Averaging(1)))
     for value in (1.0, 2.0, 2.0):

@@ -106,7 +106,8 @@ class Average:
     def recall(self, means: dict[str, Tensor], rest: dict[str, Any]) -> None:
         """Takes back what `memory` gave."""
         self.values, self.on, self.count = [*rest["values"]], rest["on"], rest["count"]
-        self.means = [like(p, means[str(number)]) for number, p in enumerate(self.parameters)] if self.count else []
+        kept = enumerate(self.parameters) if self.count else ()
+        self.means = [like(parameter, means[str(number)].to(parameter.device)) for number, parameter in kept]
 
 
 @contextmanager
