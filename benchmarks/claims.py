@@ -1,12 +1,13 @@
 """Whether remedies do on real text what their sources claim: runs every row of the catalogue, resumes, and reports.
 
-    python benchmarks/claims.py run FOLDER --data SNLI_FOLDER [--only free-bits mae] [--seeds 1]
+    python benchmarks/claims.py run FOLDER --data SNLI_FOLDER [--only free-bits mae] [--seeds 1] [--jobs 2]
     python benchmarks/claims.py report FOLDER --keep docs/results/claims.json
 
-3,000 sentences, the networks of the recipe `snli-small`, 40 epochs at most; two runs at a time, one thread each. A
-claim is of the same model trained plainly, and its source's margin is for other data: what is asked here is the
-direction. It holds where the paired difference has it beyond two standard errors over items and beyond 0.05, and for
-"same" where it is within as much of the margin.
+3,000 sentences, the networks of the recipe `snli-small`, 40 epochs at most; as many runs at a time as jobs, which share
+the cores. What starts from a language model does so from that of its seed, which is trained before. A claim is of the
+same model trained plainly, and its source's margin is for other data: what is asked here is the direction. It holds
+where the paired difference has it beyond two standard errors over items and beyond 0.05, and for "same" where it is
+within as much of the margin.
 """
 
 from __future__ import annotations
@@ -27,23 +28,34 @@ OUTCOMES = Path(__file__).parents[1] / "src" / "uncollapse" / "experiment" / "ou
 SAMPLES = 20
 WORTH = 0.05  # nats or units: no less is of any use, however certain.
 LONG = ("procedure", "inference")
+BEFORE = "language-model"
+STARTS = ("start", "encoder_start")
 SETTINGS = ["data.items=3000", "training.max_epochs=40", "training.plateau.not_before=8"]
 FIGURES = ("nll", "neg_elbo", "kl", "mi", "active_units")
 
 
 def rows() -> dict[str, Remedy]:
     """The rows whose networks read text, the baselines first and what takes longest last."""
-    # What starts from another run is told where that is, by hand.
-    there = {name: one for name, one in remedies().items() if "start" not in one.patch.get("model", {})}
-    there = {name: one for name, one in there.items() if set(one.needs) <= set(KINDS["text"].facts)}
+    there = {name: one for name, one in remedies().items() if set(one.needs) <= set(KINDS["text"].facts)}
     return dict(sorted(there.items(), key=lambda item: (item[1].place is not None, item[1].place in LONG)))
 
 
-def run(folder: Path, data: Path, names: list[str], seeds: int) -> None:
+def starts(name: str) -> list[str]:
+    """The entries of the model in which a row names the language model that it starts from."""
+    return [entry for entry in STARTS if entry in remedies()[name].patch.get("model", {})]
+
+
+def run(folder: Path, data: Path, names: list[str], seeds: int, jobs: int) -> None:
     files = [f"--{split}={data / f'snli_18k.{split}.txt.gz'}" for split in ("train", "valid", "test")]
     fit = ["text", "--recipe", "snli-small", *files, *(word for one in SETTINGS for word in ("--set", one))]
+    later = [name for name in names if starts(name)]
+    first = ["plain", *([BEFORE] if later else []), *(name for name in names if name not in later)]
     for seed in range(seeds):
-        compare.run(fit, list(dict.fromkeys(["plain", *names])), [seed], folder, jobs=2, samples=SAMPLES)
+        compare.run(fit, list(dict.fromkeys(first)), [seed], folder, jobs=jobs, samples=SAMPLES)
+        if later:
+            model = (folder / compare.CELLS / f"{BEFORE}-seed{seed}").resolve()
+            more = {row: [word for one in starts(row) for word in ("--set", f"model.{one}={model}")] for row in later}
+            compare.run(fit, later, [seed], folder, jobs=jobs, samples=SAMPLES, more=more)
 
 
 def outcome(claim: Claim, difference: tuple[float, float] | None) -> str:
@@ -110,9 +122,10 @@ if __name__ == "__main__":
     commands.choices["run"].add_argument("--data", type=Path, required=True)
     commands.choices["run"].add_argument("--only", nargs="+", choices=list(rows()), default=list(rows()))
     commands.choices["run"].add_argument("--seeds", type=int, default=1)
+    commands.choices["run"].add_argument("--jobs", type=int, default=2)
     commands.choices["report"].add_argument("--keep", type=Path, required=True)
     given = parser.parse_args()
     if given.command == "run":
-        run(given.folder, given.data, given.only, given.seeds)
+        run(given.folder, given.data, given.only, given.seeds, given.jobs)
     else:
         report(given.folder, given.keep)

@@ -142,6 +142,7 @@ esac
 mkdir -p "$out"
 echo "$UNCOLLAPSE_PARENT" > "$out/parent"
 echo "$1 $2 $3 $4" > "$out/flags"
+echo "$@" > "$out/words"
 cp "$(dirname "$0")"/figures/* "$out"
 """
 
@@ -184,6 +185,19 @@ def test_a_cell_that_ends_well_and_leaves_no_figures_failed(short: Path) -> None
 def test_a_cell_takes_no_module_of_the_working_folder(short: Path) -> None:
     errors(short, ["plain"])
     assert (short / "cells" / "plain-seed0" / "flags").read_text() == "-P -m uncollapse fit\n"
+
+
+def test_what_one_remedy_is_given_besides_no_other_gets(short: Path) -> None:
+    errors(short, ["plain"])
+    compare.run(FIT, ["beta", "anneal"], [0], short, jobs=2, samples=5, more={"beta": ["--set", "model.start=there"]})
+
+    given = {name: (short / "cells" / f"{name}-seed0" / "words").read_text() for name in ("plain", "beta", "anneal")}
+    assert {name: "--set model.start=there " in words for name, words in given.items()} == {
+        "plain": False,
+        "beta": True,
+        "anneal": False,
+    }
+    assert errors(short, ["plain", "beta"]) == {"plain": "", "beta": "", "anneal": ""}
 
 
 def test_a_cell_that_cannot_be_started_is_one_that_failed(short: Path) -> None:

@@ -17,6 +17,7 @@ from uncollapse.experiment import build
 from uncollapse.experiment.compose import compose
 from uncollapse.experiment.spec import validated
 from uncollapse.nets.hybrid import HybridDecoder, HybridEncoder, Reconstruction
+from uncollapse.nets.layer_norm import LayerNormLSTM
 from uncollapse.nets.lstm import LSTMDecoder, initialise
 
 LENGTH = 8
@@ -83,9 +84,12 @@ def test_no_step_sees_a_token_after_it_and_all_before() -> None:
         assert slope.abs().sum(2).squeeze(0).ne(0).tolist() == [place <= step for place in range(9)]
 
 
+@pytest.mark.parametrize("layer_norm", [False, True])
 @pytest.mark.parametrize("skip", [False, True])
-def test_step_by_step_it_is_the_decoder_that_reads_whole_texts_also_beyond_its_length(skip: bool) -> None:
-    model, z, tokens = decoder(skip=skip).eval(), torch.randn(4, D), text(4, 13).tokens
+def test_step_by_step_it_is_the_decoder_that_reads_whole_texts_also_beyond_its_length(
+    skip: bool, layer_norm: bool
+) -> None:
+    model, z, tokens = decoder(skip=skip, layer_norm=layer_norm).eval(), torch.randn(4, D), text(4, 13).tokens
     replay = Replay(model)
     mine, other = model.begin(z), replay.begin(z)
 
@@ -95,8 +99,9 @@ def test_step_by_step_it_is_the_decoder_that_reads_whole_texts_also_beyond_its_l
         torch.testing.assert_close(found, expected)
 
 
-def test_every_parameter_gets_a_gradient() -> None:
-    model, reader, x = decoder(skip=True), encoder(), text()
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_every_parameter_gets_a_gradient(layer_norm: bool) -> None:
+    model, reader, x = decoder(skip=True, layer_norm=layer_norm), encoder(), text()
 
     model(torch.randn(2, 4, D), x.seen).log_prob(x.target).sum().backward()
     reader(x).square().sum().backward()
@@ -125,6 +130,65 @@ def test_numbers_of_a_small_range_vanish_and_torchs_do_not() -> None:
 
     assert spread["small_uniform"] < 1e-5
     assert spread["torch"] > 1e-2
+
+
+# Layer normalisation.
+
+
+def normalised() -> LayerNormLSTM:
+    made = LayerNormLSTM(3, 5)
+    nn.init.normal_(made.norm.weight, 1, 0.3)
+    nn.init.normal_(made.norm.bias)
+    return made
+
+
+def test_what_arrives_at_the_gates_has_mean_0_and_variance_1_for_every_item_at_every_step(float64: None) -> None:
+    model, arrived = LayerNormLSTM(3, 5), []
+    model.norm.register_forward_hook(lambda module, given, out: arrived.append((given[0], out)))
+    model(10 * torch.randn(4, 7, 3))
+
+    assert len(arrived) == 7
+    for before, after in arrived:
+        assert before.std(-1).min() > 1
+        torch.testing.assert_close(after.mean(-1), torch.zeros(4))
+        torch.testing.assert_close(after.var(-1, correction=0), torch.ones(4), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("starts", [False, True])
+def test_a_layer_normalised_lstm_is_its_equations(float64: None, starts: bool) -> None:
+    model, x = normalised(), torch.randn(4, 7, 3)
+    before = (torch.randn(1, 4, 5), torch.randn(1, 4, 5)) if starts else None
+
+    found, after = model(x, before)
+
+    h, c = (state.squeeze(0) for state in before or (torch.zeros(1, 4, 5),) * 2)
+    for t in range(7):
+        a = x[:, t] @ model.into.weight.T + model.into.bias + h @ model.recurrent.weight.T
+        variance, mean = torch.var_mean(a, -1, correction=0, keepdim=True)
+        a = model.norm.weight * (a - mean) / (variance + 1e-4).sqrt() + model.norm.bias
+        i, f, g, o = a[:, :5], a[:, 5:10], a[:, 10:15], a[:, 15:]
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        h = o.sigmoid() * c.tanh()
+        torch.testing.assert_close(found[:, t], h)
+    torch.testing.assert_close(after, (h.unsqueeze(0), c.unsqueeze(0)))
+
+
+def test_without_its_normalisation_it_is_torchs_lstm(float64: None) -> None:
+    model, plain, x = normalised(), nn.LSTM(3, 5, batch_first=True), torch.randn(4, 7, 3)
+    model.norm = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
+    given = (model.into.weight, model.recurrent.weight, model.into.bias, torch.zeros(20))
+    plain.load_state_dict(dict(zip(plain.state_dict(), given, strict=True)))
+
+    torch.testing.assert_close(model(x), plain(x))
+
+
+def test_a_rescaled_step_arrives_alike(float64: None) -> None:
+    """What layer normalisation is for: of all that arrives, only the direction counts."""
+    model, x = normalised(), torch.randn(4, 1, 3)
+    nn.init.zeros_(model.into.bias)
+
+    torch.testing.assert_close(model(1000 * x)[0], model(100 * x)[0], atol=1e-3, rtol=1e-3)
+    assert not torch.allclose(model(1000 * x)[0], model(-1000 * x)[0], atol=1e-2)
 
 
 # The head.
@@ -168,5 +232,6 @@ def test_the_head_of_a_spec_reads_the_decoder_within_its_wrappers() -> None:
 
     written = model.generation.heads.reconstruction.written
     assert written.__self__ is model.decoder.decoder
+    assert isinstance(model.decoder.decoder.lstm, LayerNormLSTM)
     assert spec.training.objective.weights == {"reconstruction": 0.2}
     assert len(model.state_dict()) == len({value.data_ptr() for value in model.state_dict().values()})

@@ -1,4 +1,4 @@
-"""Decoders that start from a trained language model."""
+"""Decoders and encoders that start from a trained language model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from uncollapse.experiment import build, execute, run
 from uncollapse.experiment.api import best_weights, load
 from uncollapse.experiment.spec import Spec
 from uncollapse.experiment.start import start
-from uncollapse.nets.lstm import LSTMDecoder
+from uncollapse.nets.lstm import LSTMDecoder, LSTMEncoder
 from uncollapse.training.listeners import Moment
 
 PREFIX = "generation.decoder."
@@ -160,9 +160,10 @@ def test_the_weights_are_a_part_of_the_runs_identity_and_their_place_is_none(
 def refused(text: Path, tmp_path: Path) -> Iterator[Any]:
     """Says why a training does not start from a folder, in a line, and leaves no folder of a run."""
 
-    def why(folder: Path, *overrides: str, names: str = "plain", on: Path = text) -> str:
+    def why(folder: Path | None, *overrides: str, names: str = "plain", on: Path = text) -> str:
+        said = [f"model.start={folder}"] if folder else []
         with pytest.raises(InputError) as error:
-            execute.train(spec_of(on, names, f"model.start={folder}", *overrides), tmp_path / "refused", {})
+            execute.train(spec_of(on, names, *said, *overrides), tmp_path / "refused", {})
         assert "\n" not in str(error.value)
         return str(error.value)
 
@@ -208,6 +209,128 @@ def test_another_decoder_is_refused(
     assert said.endswith("Train one with the same `model.decoder` and `model.wrappers`.")
 
 
+# Encoders.
+
+#: Where a posterior keeps the network that reads a text.
+READS = {
+    "plain": "encoder.net.",
+    "batch-normalised": "encoder.net.net.",
+    "flow-posterior": "encoder.net.",
+    "iterative": "encoder.encoder.net.",
+    "dilated-cnn-s+word-dropout": "encoder.net.",  # The language model is not that of this decoder.
+}
+
+
+@pytest.mark.parametrize("names", READS)
+def test_the_encoder_has_the_weights_but_for_its_last_layer(names: str, text: Path, of_words: Path) -> None:
+    spec, weights = spec_of(text, names, f"model.encoder_start={of_words}"), decoder_of(best_weights(of_words))
+    data: Any = build.data(spec)
+    fresh, model = (build.model(spec, data.facts) for _ in range(2))
+
+    assert start(spec, model, data)
+
+    before, after = fresh.state_dict(), model.state_dict()
+    moved = {name for name, value in after.items() if not value.equal(before[name])}
+    read = {"embedding.weight", *(f"lstm.{name}_l0" for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))}
+    assert moved == {READS[names] + name for name in read}
+    assert all(after[READS[names] + name].equal(weights[name]) for name in read)
+
+
+def test_the_encoder_reads_a_text_as_the_language_model_does(text: Path, of_words: Path) -> None:
+    spec = spec_of(text, "plain", f"model.encoder_start={of_words}")
+    data: Any = build.data(spec)
+    model: Any = build.model(spec, data.facts).eval()
+    start(spec, model, data)
+    x, language_model = data.batches("test")[0], load(of_words).model
+
+    states = []
+    language_model.decoder.lstm.register_forward_hook(lambda net, given, out: states.append(out[0]))
+    model.encoder.net.lstm.register_forward_hook(lambda net, given, out: states.append(out[0]))
+    with torch.no_grad():
+        language_model.decoder.dropout_in = 0.0
+        language_model.decoder._read(torch.zeros(1, len(x.tokens), 0), x.tokens)
+        model.encoder(x)
+
+    theirs, ours = states
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_both_may_start_from_one_and_each_is_a_part_of_what_the_run_is(text: Path, of_words: Path) -> None:
+    digests = []
+    for entries in (("start",), ("encoder_start",), ("start", "encoder_start")):
+        spec = spec_of(text, "plain", *(f"model.{entry}={of_words}" for entry in entries))
+        data: Any = build.data(spec)
+        model = build.model(spec, data.facts)
+        digests.append(start(spec, model, data))
+        state, weights = model.state_dict(), decoder_of(best_weights(of_words))["lstm.bias_hh_l0"]
+        assert state["generation.decoder.lstm.bias_hh_l0"].equal(weights) == ("start" in entries)
+        assert state["encoder.net.lstm.bias_hh_l0"].equal(weights) == ("encoder_start" in entries)
+
+    assert len({*digests, ""}) == 4
+    merged: Any = spec_of(text, "decoder-from-language-model+encoder-from-language-model").model
+    assert merged.start == merged.encoder_start
+
+
+def test_an_encoder_that_starts_from_one_trains_and_is_judged_without_it(
+    text: Path, of_words: Path, tmp_path: Path
+) -> None:
+    language_model = shutil.copytree(of_words, tmp_path / "lm")
+    spec = spec_of(text, "encoder-from-language-model", f"model.encoder_start={language_model}")
+    execute.train(spec, tmp_path / "run", {})
+    execute.train(spec_of(text, "plain"), tmp_path / "fresh", {})
+    shutil.rmtree(language_model)
+
+    assert execute.judge(tmp_path / "run", samples=1).report["split"] == "test"
+    one, other = (best_weights(tmp_path / name)["encoder.net.lstm.weight_hh_l0"] for name in ("run", "fresh"))
+    assert not torch.allclose(one, other, atol=1e-3)
+
+
+class Made(LSTMEncoder):
+    """An encoder of one's own."""
+
+
+def made(vocabulary: int, outputs: int) -> LSTMEncoder:
+    return LSTMEncoder(vocabulary, 8, 8, outputs)
+
+
+@pytest.mark.parametrize(
+    ("names", "overrides", "says"),
+    [
+        ("plain", ("model.encoder.hidden=9",), "its `lstm.weight_ih_l0` is 32 x 8, and the encoder's 36 x 8"),
+        ("plain", ("model.encoder.embedding=5",), "its `embedding.weight` is 13 x 8, and the encoder's 13 x 5"),
+        ("max-pooling", (), "the encoder has `readers.0.weight_ih_l0`, and it has not"),
+    ],
+)
+def test_another_encoder_is_refused(
+    refused: Any, of_words: Path, names: str, overrides: tuple[str, ...], says: str
+) -> None:
+    said = refused(None, f"model.encoder_start={of_words}", *overrides, names=names)
+    assert says in said
+    assert said.endswith("with the encoder's `embedding` and `hidden`, without wrappers.")
+
+
+def test_a_folder_that_is_not_there_names_the_encoders_entry(refused: Any, tmp_path: Path) -> None:
+    said = refused(None, f"model.encoder_start={tmp_path / 'none'}")
+    assert "to start the encoder from" in said
+    assert "`--set model.encoder_start=RUN`" in said
+
+
+def test_an_encoder_of_ones_own_may_start_from_one_where_it_is_a_class(
+    refused: Any, text: Path, of_words: Path
+) -> None:
+    given = f"model.encoder_start={of_words}"
+    own = 'model.encoder={kind: "test_start:Made", embedding: 8, hidden: 8}'
+    spec = spec_of(text, "plain", own, given)
+    data: Any = build.data(spec)
+    assert start(spec, build.model(spec, data.facts), data)
+
+    assert "is made by a function" in refused(None, given, 'model.encoder={kind: "test_start:made"}')
+
+
+def test_a_language_model_leaves_out_what_its_encoder_would_start_from(text: Path, of_words: Path) -> None:
+    assert not hasattr(spec_of(text, "language-model", f"model.encoder_start={of_words}").model, "encoder_start")
+
+
 def test_a_damaged_vocabulary_is_refused(refused: Any, of_words: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(of_words, tmp_path / "copy")
     kept = copy / "vocabulary.json"
@@ -219,3 +342,5 @@ def test_a_relative_path_is_kept_whole(text: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     model: Any = spec_of(text, "decoder-from-language-model").model
     assert model.start == str(tmp_path / "runs" / "language-model")
+    model = spec_of(text, "encoder-from-language-model").model
+    assert model.encoder_start == str(tmp_path / "runs" / "language-model")

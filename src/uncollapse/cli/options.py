@@ -212,10 +212,11 @@ def _resolved(data: Any) -> Any:
 
 
 def _started(model: Any) -> Any:
-    """The model section with an absolute path of the run that it starts from, where it names one."""
-    if not isinstance(model, Mapping) or not isinstance(model.get("start"), str):
+    """The model section with absolute paths of the runs that it starts from, where it names any."""
+    if not isinstance(model, Mapping):
         return model
-    return {**model, "start": str(_absolute(file_name(model["start"])))}
+    named = {name: model[name] for name in ("start", "encoder_start") if isinstance(model.get(name), str)}
+    return {**model, **{name: str(_absolute(file_name(said))) for name, said in named.items()}}
 
 
 def _absolute(path: Path) -> Path:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -141,6 +141,7 @@ def run(
     samples: int,
     items: int | None = None,
     data: str | None = None,
+    more: Mapping[str, Sequence[str]] | None = None,
     show: Callable[[list[State]], None] | None = None,
 ) -> Comparison:
     """Trains and evaluates every remedy with every seed, and compares them.
@@ -158,6 +159,7 @@ def run(
         samples: K, the importance samples of the NLL.
         items: How many items of the test split; None for all.
         data: The fingerprint of the data, where it is known: cells of other data are refused before any is trained.
+        more: What the cells of some remedies hand to it besides, such as the run that they start from.
         show: Called about twice a second with the state of every cell.
 
     Raises:
@@ -174,7 +176,8 @@ def run(
             files.refuse_links(out / CELLS, (state.folder.name, log(state.folder).name))
         _check_data(_everything(out, states), data)
         extra = ["--samples", str(samples), *(["--items", str(items)] if items else []), "--quiet"]
-        _train(states, [*fit_arguments, *extra], _evaluation(samples, items), jobs, show)
+        given = [[*fit_arguments, *(more or {}).get(state.remedy, ()), *extra] for state in states]
+        _train(states, given, _evaluation(samples, items), jobs, show)
         found = collect(out, samples, items, states)
         write_json(out / "comparison.json", found.to_json())
     return found
@@ -182,7 +185,7 @@ def run(
 
 def _train(
     states: list[State],
-    fit_arguments: Sequence[str],
+    fit_arguments: Sequence[Sequence[str]],
     evaluation: str,
     jobs: int,
     show: Callable[[list[State]], None] | None,
@@ -191,7 +194,8 @@ def _train(
     processes = Processes()
     with held_back(lambda: _STOPPED, _STOPPING) as stopping, ThreadPoolExecutor(jobs) as pool:
         try:
-            cells = [(state, fit_arguments, evaluation, jobs, processes) for state in states]
+            each = zip(states, fit_arguments, strict=True)
+            cells = [(state, given, evaluation, jobs, processes) for state, given in each]
             _watch([pool.submit(_run_cell, *cell) for cell in cells], states, show, stopping)
         finally:  # Of a comparison that has come to its end nothing is left to stop.
             pool.shutdown(wait=False, cancel_futures=True)

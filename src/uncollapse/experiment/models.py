@@ -26,6 +26,7 @@ def vae(
     heads: dict[str, Annotated[Maker, Slot("heads", later=True)]],
     initialisation: Literal["small_uniform", "offset", "torch"] = "small_uniform",
     start: File | None = None,
+    encoder_start: File | None = None,
 ) -> VAE:
     """A VAE of an encoder, a decoder and a prior.
 
@@ -41,6 +42,8 @@ def vae(
             as these say.
         start: The folder of a language model's run, whose weights the decoder has when the training begins. They are
             put there by who trains (see `experiment.start`), as a trained model is made without that folder.
+        encoder_start: The same for the encoder, which then reads a text as the language model does: all of its weights
+            but those of the last layer.
     """
     nets = nn.ModuleList()
     inference = posterior(latent=latent, net=lambda outputs: nets.append(encoder(outputs=outputs))[-1])

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from uncollapse.data.text import Text
 from uncollapse.distributions.tokens import PAD, Tokens
 from uncollapse.errors import InputError
+from uncollapse.nets.layer_norm import LayerNormLSTM
 from uncollapse.nets.skip import beside
 from uncollapse.quantities import Count, Dropout
 
@@ -81,8 +82,8 @@ class HybridDecoder(nn.Module):
     .. math:: r^0 = A z, \quad r^l = \text{relu}(\text{BN}(\tilde C^{3, 2}_l r^{l-1})), \quad
               h_t = \text{LSTM}([e(x_{t-1}); r_t]), \quad p(x_t | x_{<t}, z) = \text{softmax}(O h_t + U z)
 
-    where :math:`\tilde C^{3, 2}` is a transposed convolution of three taps, which doubles the places. The reference's
-    LSTM also has layer normalisation. The head `Reconstruction` tells each token from :math:`r_t` alone.
+    where :math:`\tilde C^{3, 2}` is a transposed convolution of three taps, which doubles the places. The head
+    `Reconstruction` tells each token from :math:`r_t` alone.
 
     References:
         | A Hybrid Convolutional Variational Autoencoder for Text Generation (Semeniuta et al., 2017)
@@ -102,6 +103,8 @@ class HybridDecoder(nn.Module):
         dropout_in: The dropout of embeddings, in training mode.
         dropout_out: The dropout of LSTM outputs, in training mode.
         skip: Whether z also reaches the logits directly (U above; without it U = 0).
+        layer_norm: Whether the LSTM has layer normalisation, as in the reference; see `LayerNormLSTM`. It takes the
+            tokens one after the other.
 
     Raises:
         InputError: where z is written to fewer than two places at first.
@@ -119,13 +122,15 @@ class HybridDecoder(nn.Module):
         dropout_in: Dropout = 0.5,
         dropout_out: Dropout = 0.5,
         skip: bool = False,
+        layer_norm: bool = False,
     ) -> None:
         super().__init__()
         widths, self.least = [*reversed(_widths(hidden, layers)), features], _least(length, layers)
         self.start = nn.Linear(latent, widths[0] * self.least)
         self.layers = nn.Sequential(*(_doubling(a, b) for a, b in pairwise(widths)))
         self.embedding = nn.Embedding(vocabulary, embedding, padding_idx=PAD)
-        self.lstm = nn.LSTM(embedding + features, hidden, batch_first=True)
+        read = embedding + features
+        self.lstm = LayerNormLSTM(read, hidden) if layer_norm else nn.LSTM(read, hidden, batch_first=True)
         self.output = nn.Linear(hidden + latent * skip, vocabulary, bias=False)
         self.features, self.length = features, self.least << layers
         self.dropout_in, self.dropout_out, self.skip = dropout_in, dropout_out, skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from torch import randperm
@@ -13,6 +14,7 @@ from uncollapse.dials import Schedule, turn
 from uncollapse.objective import Loss
 from uncollapse.randomness import generator, reseed, seeded
 from uncollapse.training import state
+from uncollapse.training.averaging import Average, shown
 from uncollapse.training.checkpoints import Checkpoints, Snapshot
 from uncollapse.training.descent import Descent
 from uncollapse.training.events import Happening
@@ -151,6 +153,26 @@ class Loop:
     def _end_epoch(self) -> None:
         standing = self.standing
         self._happen("epoch", standing.epoch + 1)
+        if standing.best == math.inf:  # Nothing counts that an event has ended.
+            for average in self._averages():
+                average.forget()
+        with self.averaged():
+            verdict = self._validate()
+        if verdict == "decay":
+            self._decay()
+        self._happen("validation", standing.epoch)
+        self._save_last()
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Within it the weights are those that count: the means of those that are averaged by now."""
+        return shown(self._averages())
+
+    def _averages(self) -> list[Average]:
+        return [player.average for player in self.descent.players.values()]
+
+    def _validate(self) -> str:
+        """Measures the weights of now, keeps the best, and tells of them; gives what the plateau asks for."""
+        standing = self.standing
         with self.watch.over("validation"):
             validation = self.validation.validate(self.procedure.decides_by)
         value = self.watch.figure(validation, "neg_elbo")
@@ -162,21 +184,22 @@ class Loop:
             best = Snapshot(state.weights(self.descent.model), {"step": standing.step})
             self.processes.first(lambda: self.checkpoints.save_best(standing.step, best))
         verdict = self.plateau.observe(standing.epoch, value) if self.plateau else "go"
+        for average in self._averages():
+            average.observe(value)
         standing.epoch += 1
         standing.stopped = verdict == "stop"
         self._look_at_clocks()
         # Told of the weights that were validated, and before they are saved: what a kill in between leaves in a log
         # is cut when the run goes on.
         self._tell("epoch", self._report(validation))
-        if verdict == "decay":
-            self._decay()
-        self._happen("validation", standing.epoch)
-        self._save_last()
+        return verdict
 
     def _report(self, validation: Any) -> dict[str, Any]:
         names = ("neg_elbo", "distortion", "kl", "mi", "mi_published", "active_units")
         report: dict[str, Any] = {name: getattr(validation, name).to_json() for name in names}
         report |= {**self.procedure.memory(), "learning_rate_scale": self.scale}
+        if averaged := [name for name, player in self.descent.players.items() if player.average.count]:
+            report["averaged"] = averaged
         return report | {"seconds": self.standing.seconds, "cpu_seconds": self.standing.cpu_seconds}
 
     def _decay(self) -> None:

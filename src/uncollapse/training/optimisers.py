@@ -1,7 +1,7 @@
 """Optimisers: how a player descends.
 
 Each is made of numbers alone, and gives torch's optimiser of some parameters; the step size is the learning rate
-times the factor, so that a remedy can raise any recipe's.
+times the factor, so that a remedy can raise any recipe's. Each may also average the weights that it steps through.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from uncollapse.errors import InputError, unknown
 from uncollapse.quantities import Dropout, Positive, Weight
+from uncollapse.training.averaging import Averaging
 from uncollapse.training.sharding import in_pieces
 
 #: Optimisers of torch that need more than a gradient: a function to call, or gradients that are sparse.
@@ -23,7 +24,7 @@ _OTHERS = ("LBFGS", "SparseAdam")
 
 
 class Optimiser(Protocol):
-    """How one player descends."""
+    """How one player descends; it may also have `averaging`, see `Averaging`."""
 
     @property
     def learning_rate(self) -> float: ...
@@ -46,6 +47,7 @@ class SGD:
         momentum: :math:`\mu`.
         nesterov: Whether the gradient is taken ahead of the step; it needs a momentum.
         weight_decay: The weight of half the squared norm of the parameters.
+        averaging: From when on the weights are averaged; None for not at all.
 
     Raises:
         InputError: for `nesterov` without momentum.
@@ -56,6 +58,7 @@ class SGD:
     momentum: Dropout = 0.0
     nesterov: bool = False
     weight_decay: Weight = 0.0
+    averaging: Averaging | None = None
 
     def __post_init__(self) -> None:
         if self.nesterov and not self.momentum:
@@ -80,6 +83,7 @@ class Adam:
         beta1, beta2: What is kept of the mean gradient and of its mean square at each step.
         epsilon: Added to the root of the mean square.
         weight_decay: The weight of half the squared norm of the parameters.
+        averaging: From when on the weights are averaged; None for not at all.
     """
 
     learning_rate: Positive = 1e-3
@@ -88,6 +92,7 @@ class Adam:
     beta2: Dropout = 0.999
     epsilon: Positive = 1e-8
     weight_decay: Weight = 0.0
+    averaging: Averaging | None = None
 
     def over(self, parameters: Iterable[Tensor], scale: float = 1.0) -> torch.optim.Optimizer:
         numbers = {"betas": (self.beta1, self.beta2), "eps": self.epsilon, "weight_decay": self.weight_decay}
@@ -108,6 +113,7 @@ class AdamW:
         beta1, beta2: What is kept of the mean gradient and of its mean square at each step.
         epsilon: Added to the root of the mean square.
         weight_decay: The share of a parameter that a step of size 1 takes off it.
+        averaging: From when on the weights are averaged; None for not at all.
     """
 
     learning_rate: Positive = 1e-3
@@ -116,6 +122,7 @@ class AdamW:
     beta2: Dropout = 0.999
     epsilon: Positive = 1e-8
     weight_decay: Weight = 0.01
+    averaging: Averaging | None = None
 
     def over(self, parameters: Iterable[Tensor], scale: float = 1.0) -> torch.optim.Optimizer:
         numbers = {"betas": (self.beta1, self.beta2), "eps": self.epsilon, "weight_decay": self.weight_decay}
@@ -136,6 +143,7 @@ class Adadelta:
         rho: What is kept of the mean squares at each step.
         epsilon: Added to both mean squares.
         weight_decay: The weight of half the squared norm of the parameters.
+        averaging: From when on the weights are averaged; None for not at all.
     """
 
     learning_rate: Positive = 1.0
@@ -143,6 +151,7 @@ class Adadelta:
     rho: Dropout = 0.9
     epsilon: Positive = 1e-6
     weight_decay: Weight = 0.0
+    averaging: Averaging | None = None
 
     def over(self, parameters: Iterable[Tensor], scale: float = 1.0) -> torch.optim.Optimizer:
         return torch.optim.Adadelta(
@@ -170,6 +179,7 @@ class RMSprop:
         centered: Whether the squared mean is taken off the mean square.
         epsilon: Added to the root of the mean square.
         weight_decay: The weight of half the squared norm of the parameters.
+        averaging: From when on the weights are averaged; None for not at all.
     """
 
     learning_rate: Positive = 1e-3
@@ -179,6 +189,7 @@ class RMSprop:
     centered: bool = False
     epsilon: Positive = 1e-8
     weight_decay: Weight = 0.0
+    averaging: Averaging | None = None
 
     def over(self, parameters: Iterable[Tensor], scale: float = 1.0) -> torch.optim.Optimizer:
         return torch.optim.RMSprop(
@@ -201,6 +212,7 @@ class TorchOptimiser:
         learning_rate: The step size.
         factor: What the learning rate is multiplied by.
         options: What else it takes, by name.
+        averaging: From when on the weights are averaged; None for not at all.
 
     Raises:
         InputError: for a name or an option that torch does not have, and a value that it refuses.
@@ -210,6 +222,7 @@ class TorchOptimiser:
     learning_rate: Positive = 1e-3
     factor: Positive = 1.0
     options: dict[str, Any] = field(default_factory=dict)
+    averaging: Averaging | None = None
 
     def __post_init__(self) -> None:
         if self.name not in (names := _of_torch()):

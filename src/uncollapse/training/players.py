@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from uncollapse.learner import Learner
+from uncollapse.training.averaging import Average, Averaging
 from uncollapse.training.optimisers import Adam, Optimiser
 from uncollapse.training.sharding import in_pieces, like, whole
 
@@ -26,12 +27,15 @@ class Player:
         self.optimiser: Optimiser = optimiser or learner.optimiser or Adam()
         self.parameters = [p for p in self.module.parameters() if p.requires_grad]
         self.in_pieces, self.frozen = any(map(in_pieces, self.parameters)), False
+        averaging: Averaging | None = getattr(self.optimiser, "averaging", None)  # One's own may know of none.
+        self.average = Average(self.parameters, averaging and averaging.interval)
         self.renew(1.0)
 
     def renew(self, scale: float) -> None:
-        """A fresh optimiser, its memory gone, the learning rate multiplied by `scale`."""
+        """A fresh optimiser, its memory and the mean of the weights gone, the learning rate multiplied by `scale`."""
         self.scale, self._learning_rate, self._factor = scale, self.optimiser.learning_rate, self.optimiser.factor
         self.steps = self.optimiser.over(self.parameters, scale) if self.parameters else None
+        self.average.renew()
 
     def step(self) -> None:
         """Steps by the gradients there are."""
@@ -43,6 +47,7 @@ class Player:
         if self.clip is not None:
             shorten([self], self.clip, self.norm())
         self.steps.step()
+        self.average.add()
 
     def gradients(self) -> list[Tensor]:
         """Those there are."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,13 +22,17 @@ def taken(descent: Descent, procedure: Procedure, plateau: Plateau | None) -> Sn
     tensors = {f"model/{k}": v for k, v in weights(descent.model).items()}
     tensors |= {f"objective/{k}": v for k, v in descent.objective.state_dict().items()}
     tensors |= {f"window/{k}": torch.as_tensor(v) for k, v in descent.window.sums.items()}
+    averages: dict[str, Any] = {}
     for name, player in descent.players.items():
         tensors |= {f"optimiser/{name}/{k}": v for k, v in player.memory().items()}
+        means, averages[name] = player.average.memory()
+        tensors |= {f"average/{name}/{k}": v for k, v in means.items()}
     # Floats, as an event may leave a number of another library.
     state = {
         **asdict(descent.standing),
         "clip": None if descent.clip is None else float(descent.clip),
         "weights": {name: float(weight) for name, weight in descent.objective.weights.items()},
+        "averages": averages,
         "learning_rates": {name: player.step_size for name, player in descent.players.items()},
         "procedure": procedure.memory(),
         "plateau": plateau.memory() if plateau else {},
@@ -63,6 +68,8 @@ def _restore(snapshot: Snapshot, descent: Descent, procedure: Procedure, plateau
     scale = plateau.scale if plateau else 1.0
     for name, player in descent.players.items():
         player.recall(_under(tensors, f"optimiser/{name}/"), state["learning_rates"][name], scale)
+        if name in state.get("averages", {}):  # A checkpoint from before there were averages has none.
+            player.average.recall(_under(tensors, f"average/{name}/"), state["averages"][name])
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:

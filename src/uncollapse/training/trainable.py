@@ -51,8 +51,8 @@ def table(model: nn.Module, objective: Objective, optimisers: Mapping[str, Optim
         optimisers: By player, instead of their own.
 
     Raises:
-        InputError: for an optimiser of nobody, two players of one name, a parameter of no player or of two, and a
-            model without any.
+        InputError: for an optimiser of nobody, averaging of what is not validated, two players of one name, a parameter
+            of no player or of two, and a model without any.
     """
     players = {name: Player(Learner(module), optimisers.get(name)) for name, module in networks(model).items()}
     if not any(player.parameters for player in players.values()):
@@ -65,6 +65,11 @@ def table(model: nn.Module, objective: Objective, optimisers: Mapping[str, Optim
     for name in optimisers:
         if name not in players:
             raise unknown("player", name, players)
+        if players[name].term is not None and players[name].average.interval is not None:
+            raise InputError(
+                f"`averaging` has no effect for `{name}`, a player of the term `{players[name].term}`: only the model "
+                "is validated. Leave it out, or average a player of the model."
+            )
     _check_owners(dict(model.named_parameters()), {k: p for k, p in players.items() if p.term is None}, _OF_THE_MODEL)
     ours = {f"objective.{name}": parameter for name, parameter in objective.named_parameters()}
     _check_owners(ours, {k: p for k, p in players.items() if p.term is not None}, _OF_A_TERM)

@@ -144,8 +144,9 @@ class Trainer:
         return self.loop.finished
 
     def validate(self) -> Evaluation:
-        """What an epoch's validation measures, of the weights of now."""
-        return self.validation.validate(self.loop.procedure.decides_by)
+        """What an epoch's validation measures, of the weights of now, or of their means where these are averaged."""
+        with self.loop.averaged():
+            return self.validation.validate(self.loop.procedure.decides_by)
 
     def fit(self) -> None:
         """Trains to the end, from the last checkpoint where there is one, and leaves the best weights in the model.
