@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from uncollapse.adapters import foreign
+    from uncollapse.adapters.foreign import foreign
     from uncollapse.bound import Bound, Labelled
     from uncollapse.diagnosis.diagnose import diagnose
     from uncollapse.diagnosis.findings import Diagnosis, Finding
@@ -26,7 +26,7 @@ __version__ = "0.1.0"
 
 # Names are loaded when they are asked for: torch takes seconds, and `--help` needs none of it.
 _HOME = {
-    "adapters": ["foreign"],
+    "adapters.foreign": ["foreign"],
     "bound": ["Bound", "Labelled"],
     "diagnosis.diagnose": ["diagnose"],
     "diagnosis.findings": ["Diagnosis", "Finding"],
@@ -69,6 +69,7 @@ __all__ = [
     "fit",
     "foreign",
     "gaussian",
+    "lightning_loss",
     "load",
     "mean_space",
 ]
