@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from uncollapse.adapters.foreign import foreign
+    from uncollapse.adapters.pythae import from_pythae
     from uncollapse.bound import Bound, Labelled
     from uncollapse.diagnosis.diagnose import diagnose
     from uncollapse.diagnosis.findings import Diagnosis, Finding
@@ -27,6 +28,7 @@ __version__ = "0.1.0"
 # Names are loaded when they are asked for: torch takes seconds, and `--help` needs none of it.
 _HOME = {
     "adapters.foreign": ["foreign"],
+    "adapters.pythae": ["from_pythae"],
     "bound": ["Bound", "Labelled"],
     "diagnosis.diagnose": ["diagnose"],
     "diagnosis.findings": ["Diagnosis", "Finding"],
@@ -68,6 +70,7 @@ __all__ = [
     "evaluate",
     "fit",
     "foreign",
+    "from_pythae",
     "gaussian",
     "lightning_loss",
     "load",
