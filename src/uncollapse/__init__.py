@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from uncollapse.adapters.diffusers import from_diffusers
     from uncollapse.adapters.foreign import foreign
     from uncollapse.adapters.pythae import from_pythae
     from uncollapse.bound import Bound, Labelled
@@ -27,6 +28,7 @@ __version__ = "0.1.0"
 
 # Names are loaded when they are asked for: torch takes seconds, and `--help` needs none of it.
 _HOME = {
+    "adapters.diffusers": ["from_diffusers"],
     "adapters.foreign": ["foreign"],
     "adapters.pythae": ["from_pythae"],
     "bound": ["Bound", "Labelled"],
@@ -70,6 +72,7 @@ __all__ = [
     "evaluate",
     "fit",
     "foreign",
+    "from_diffusers",
     "from_pythae",
     "gaussian",
     "lightning_loss",
