@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from uncollapse.adapters.diffusers import from_diffusers
     from uncollapse.adapters.foreign import foreign
     from uncollapse.adapters.pythae import from_pythae
+    from uncollapse.adapters.scvi import from_scvi
     from uncollapse.bound import Bound, Labelled
     from uncollapse.diagnosis.diagnose import diagnose
     from uncollapse.diagnosis.findings import Diagnosis, Finding
@@ -31,6 +32,7 @@ _HOME = {
     "adapters.diffusers": ["from_diffusers"],
     "adapters.foreign": ["foreign"],
     "adapters.pythae": ["from_pythae"],
+    "adapters.scvi": ["from_scvi"],
     "bound": ["Bound", "Labelled"],
     "diagnosis.diagnose": ["diagnose"],
     "diagnosis.findings": ["Diagnosis", "Finding"],
@@ -74,6 +76,7 @@ __all__ = [
     "foreign",
     "from_diffusers",
     "from_pythae",
+    "from_scvi",
     "gaussian",
     "lightning_loss",
     "load",
