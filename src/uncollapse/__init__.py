@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from uncollapse.adapters.diffusers import from_diffusers
     from uncollapse.adapters.foreign import foreign
+    from uncollapse.adapters.lightning import from_lightning, lightning_loss
     from uncollapse.adapters.pythae import from_pythae
     from uncollapse.adapters.scvi import from_scvi
     from uncollapse.bound import Bound, Labelled
     from uncollapse.diagnosis.diagnose import diagnose
     from uncollapse.diagnosis.findings import Diagnosis, Finding
+    from uncollapse.diagnosis.lightning import watch_callback
     from uncollapse.diagnosis.watch import Watch
     from uncollapse.dials import Constant, Linear
     from uncollapse.errors import InputError, TrainingError
@@ -31,11 +33,13 @@ __version__ = "0.1.0"
 _HOME = {
     "adapters.diffusers": ["from_diffusers"],
     "adapters.foreign": ["foreign"],
+    "adapters.lightning": ["from_lightning", "lightning_loss"],
     "adapters.pythae": ["from_pythae"],
     "adapters.scvi": ["from_scvi"],
     "bound": ["Bound", "Labelled"],
     "diagnosis.diagnose": ["diagnose"],
     "diagnosis.findings": ["Diagnosis", "Finding"],
+    "diagnosis.lightning": ["watch_callback"],
     "diagnosis.watch": ["Watch"],
     "dials": ["Constant", "Linear"],
     "errors": ["InputError", "TrainingError"],
@@ -75,12 +79,14 @@ __all__ = [
     "fit",
     "foreign",
     "from_diffusers",
+    "from_lightning",
     "from_pythae",
     "from_scvi",
     "gaussian",
     "lightning_loss",
     "load",
     "mean_space",
+    "watch_callback",
 ]
 
 
