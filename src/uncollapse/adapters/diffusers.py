@@ -42,7 +42,7 @@ def from_diffusers(
     Raises:
         InputError: for any other model, and where Diffusers is not installed.
     """
-    kinds = library("diffusers.models.autoencoders.vae", "from_diffusers", "diffusers>=0.35")
+    kinds = library("diffusers.models.autoencoders.vae", "from_diffusers", "diffusers>=0.42")
     if not isinstance(model, nn.Module) or not {"encode", "decode"} <= set(dir(model)):
         raise InputError(
             f"`{type(model).__name__}` is no autoencoder of Diffusers: give the one of a pipeline, as in "
