@@ -25,7 +25,7 @@ from uncollapse.distributions.tokens import Tokens
 from uncollapse.metrics.directions import directions
 from uncollapse.metrics.estimate import Unavailable
 from uncollapse.metrics.rows import collect
-from uncollapse.metrics.usage import Usage, usage
+from uncollapse.metrics.usage import Usage, block, blocks, usage
 
 LENGTHS = (3.0, 2.0, 1.0, 0.7)
 WEIGHT = orthogonal(*LENGTHS, size=12)
@@ -351,7 +351,58 @@ def test_latents_with_a_shape_are_taken_by_channel() -> None:
         nn.ModuleList([conv, back]), encode=lambda x: conv(x).chunk(2, 1), decode=back, likelihood="gaussian"
     )
     found = diagnose(model, X.view(300, 1, 3, 4))
-    assert found["units"].limit == 2
+    assert (found["units"].limit, found["units"].unit) == (2, "channels")
+    assert (found["positions"].limit, found["positions"].unit) == (12, "positions")
+    assert "positions" not in [finding.name for finding in diagnose(vae(WEIGHT, 1.0), X).findings]
+
+
+class Shaped(nn.Module):
+    """z = x / 2 + noise, decoded as it is where `used` is 1, so that another's value there costs half a nat."""
+
+    def __init__(self, used: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("used", used)
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x / 2, torch.full_like(x, 0.5).log()
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self.used * z
+
+
+def test_channels_and_positions_cost_what_they_do_in_closed_form() -> None:
+    used = torch.ones(2, 2, 3)
+    used[:, 0, 1] = used[1, 1, 2] = 0
+    x = torch.randn(256, 2, 2, 3, generator=torch.Generator().manual_seed(1))
+    model = uc.foreign(Shaped(used), likelihood="gaussian")
+    found = usage(model, numbered(source(x, 256)), collect(model, source(x, 256), 1))
+    assert isinstance(found, Usage)
+    assert found.units is not None
+    assert found.blocks is not None
+    torch.testing.assert_close(found.units.mean(0).float(), 0.5 * used.sum((1, 2)), rtol=0.1, atol=0)
+    torch.testing.assert_close(found.blocks.mean(0).float(), 0.5 * used.sum(0).flatten(), rtol=0.25, atol=1e-6)
+    said = diagnose(model, x)["positions"]
+    assert (said.value, said.limit, said.standing) == (5, 6, "bad")
+    assert "5 of 6 carry 0.01 nats or more that the decoder uses, from 0.00 at (0, 1) to" in said.meaning
+
+
+@pytest.mark.parametrize(("shape", "side"), [((8, 8), 1), ((9, 8), 2), ((20, 7), 2), ((64, 64), 8), ((100,), 2)])
+def test_many_positions_are_taken_in_blocks(shape: tuple[int, ...], side: int) -> None:
+    times, each = torch.zeros(shape), list(blocks(shape))
+    for within in each:
+        times[within] += 1
+    assert block(shape) == side
+    assert len(each) <= 64
+    assert bool((times == 1).all())
+
+
+def test_the_shares_of_many_units_need_no_matrix_of_them() -> None:
+    """Of 200,000 units that would be 320 GB."""
+    loc, scale = torch.tensor([-1.0, 1.0]).view(2, 1).expand(2, 200_000), torch.full((2, 200_000), 2.0)
+    found = directions(Independent(Normal(loc, scale), 1))
+    assert found is not None
+    torch.testing.assert_close(found.units, torch.full((200_000,), 1 / 5, dtype=torch.float64))
+    assert found.ratios is None
 
 
 def test_json_has_closed_lists_and_prints_on_a_screen() -> None:

@@ -6,10 +6,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from uncollapse.adapters import foreign
+    from uncollapse.adapters.diffusers import from_diffusers
+    from uncollapse.adapters.foreign import foreign
+    from uncollapse.adapters.lightning import from_lightning, lightning_loss
+    from uncollapse.adapters.pythae import from_pythae
+    from uncollapse.adapters.scvi import from_scvi
     from uncollapse.bound import Bound, Labelled
     from uncollapse.diagnosis.diagnose import diagnose
     from uncollapse.diagnosis.findings import Diagnosis, Finding
+    from uncollapse.diagnosis.lightning import watch_callback
     from uncollapse.diagnosis.watch import Watch
     from uncollapse.dials import Constant, Linear
     from uncollapse.errors import InputError, TrainingError
@@ -26,10 +31,15 @@ __version__ = "0.1.0"
 
 # Names are loaded when they are asked for: torch takes seconds, and `--help` needs none of it.
 _HOME = {
-    "adapters": ["foreign"],
+    "adapters.diffusers": ["from_diffusers"],
+    "adapters.foreign": ["foreign"],
+    "adapters.lightning": ["from_lightning", "lightning_loss"],
+    "adapters.pythae": ["from_pythae"],
+    "adapters.scvi": ["from_scvi"],
     "bound": ["Bound", "Labelled"],
     "diagnosis.diagnose": ["diagnose"],
     "diagnosis.findings": ["Diagnosis", "Finding"],
+    "diagnosis.lightning": ["watch_callback"],
     "diagnosis.watch": ["Watch"],
     "dials": ["Constant", "Linear"],
     "errors": ["InputError", "TrainingError"],
@@ -68,9 +78,15 @@ __all__ = [
     "evaluate",
     "fit",
     "foreign",
+    "from_diffusers",
+    "from_lightning",
+    "from_pythae",
+    "from_scvi",
     "gaussian",
+    "lightning_loss",
     "load",
     "mean_space",
+    "watch_callback",
 ]
 
 

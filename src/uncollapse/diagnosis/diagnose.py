@@ -6,13 +6,13 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from uncollapse.diagnosis.advice import Python, Ways, advised
 from uncollapse.diagnosis.audit import Audit, LossOf
 from uncollapse.diagnosis.evidence import Evidence, History, gathered
 from uncollapse.diagnosis.findings import VERDICTS, Diagnosis, Finding, Next, Standing
+from uncollapse.diagnosis.units import parts, positions, units
 from uncollapse.diagnosis.verdicts import (
     GAP,
     HOLES,
@@ -21,8 +21,6 @@ from uncollapse.diagnosis.verdicts import (
     NARROW,
     NEGLIGIBLE,
     SURE,
-    UNIT,
-    alive,
     clear,
     could_use,
     falling,
@@ -105,7 +103,7 @@ def _why(evidence: Evidence, verdict: str) -> str:
     if verdict == "loss mis-scaled" and isinstance(evidence.audit, Audit):
         facts = [f"your effective KL weight is {evidence.audit.beta:.3g}"]
     if (used := units_used(evidence)) is not None:
-        facts.append(f"{used[0]} of {used[1]} units in use")
+        facts.append(f"{used[0]} of {used[1]} {parts(evidence)} in use")
     if isinstance(evidence.figures.mi, Estimate):
         facts.append(f"MI {evidence.figures.mi.value + 0.0:.2f} nats")
     if isinstance(evidence.usage, Unavailable) and verdict == "unknown":
@@ -123,7 +121,8 @@ def _findings(e: Evidence, verdict: str, ways: Ways, used: Sequence[str]) -> Ite
     after = not isinstance(e.usage, Unavailable) and unused(e)
     yield _use(e, decisive if verdict == "collapsed" else Next(), after)
     yield _information(e)
-    yield _units(e, decisive, verdict)
+    yield units(e, decisive, verdict)
+    yield from positions(e)
     yield _signal(e)
     yield _true_posterior(e, decisive, verdict)
     yield _amortisation(e, advised("amortisation", ways), after)
@@ -166,30 +165,6 @@ def _information(e: Evidence) -> Finding:
         "z tells next to nothing of x" if low else "z tells of x" + (", at its cap: at least" if mi.saturated else "")
     )
     return Finding("information", mi.value, mi.se, f"{says} {rate}".strip(), "decides" if low else "fine", NATS, mi.cap)
-
-
-def _units(e: Evidence, then: Next, verdict: str) -> Finding:
-    found = units_used(e)
-    if found is None:
-        return _unknown("units", Unavailable("units of this law of z cannot be exchanged one by one"))
-    count, total = found
-    says = f"{count} of {total} carry {UNIT} nats or more that the decoder uses"
-    if (units := alive(e)) is not None and not bool(units.all()):
-        dead = (~units).nonzero().flatten().tolist()
-        says += f"; unused: {', '.join(map(str, dead[:12]))}{', ...' if len(dead) > 12 else ''}"
-    standing: Standing = "decides" if verdict == "partly collapsed" else "bad" if count < total else "fine"
-    then = then if verdict == "partly collapsed" else Next()
-    return Finding("units", count, _count_error(e), says, standing, "units", total, then.advice, then.command)
-
-
-def _count_error(e: Evidence) -> float | None:
-    """Of the units that are in use, from the chance of each to be counted."""
-    if isinstance(e.usage, Unavailable) or e.usage.units is None:
-        return None
-    cost = e.usage.units[:, ~e.usage.units.isnan().any(0)]
-    error = (cost.std(0) / len(cost) ** 0.5).clamp(min=1e-12)
-    chance = torch.special.ndtr((cost.mean(0) - (3 * error).clamp(min=UNIT)) / error)
-    return math.sqrt((chance * (1 - chance)).sum().item())
 
 
 def _signal(e: Evidence) -> Finding:

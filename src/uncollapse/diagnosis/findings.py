@@ -30,6 +30,7 @@ FINDINGS = {
     "use": "how much more the distortion is under a z that says nothing of x than under its own, nats an item",
     "information": "the mutual information of x and z under q, nats an item",
     "units": "how many units, or directions, of z x and the decoder both use",
+    "positions": "how many positions of a z with a shape, or blocks of them, x and the decoder both use",
     "signal": "the largest share of the variance of z in one direction that x explains",
     "true-posterior": "what another item's z would cost with z from near the true posteriors, nats an item",
     "amortisation": "how much better the bound is with posteriors refined item by item, nats an item",

@@ -133,10 +133,12 @@ def could_use(evidence: Evidence) -> Tensor | None:
 
 def alive(evidence: Evidence) -> Tensor | None:
     """(U,) bool, which units, or channels, the decoder uses the own values of; None where none was taken by itself."""
-    if isinstance(evidence.usage, Unavailable) or evidence.usage.units is None:
-        return None
-    cost = evidence.usage.units
-    return cost.mean(0) >= (SURE * cost.std(0) / len(cost) ** 0.5).clamp(min=UNIT)
+    return None if isinstance(evidence.usage, Unavailable) else matter(evidence.usage.units)
+
+
+def matter(cost: Tensor | None) -> Tensor | None:
+    """(U,) bool, in which parts of z another item's values cost (M, U) 0.01 nats or more, beyond 3 standard errors."""
+    return None if cost is None else cost.mean(0) >= (SURE * cost.std(0) / len(cost) ** 0.5).clamp(min=UNIT)
 
 
 def units_used(evidence: Evidence) -> tuple[int, int] | None:

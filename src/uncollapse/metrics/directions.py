@@ -48,22 +48,24 @@ def directions(law: Any, seed: int = 0) -> Directions | None:
         means = operations.mean(law).flatten(1).double()
     except NotImplementedError:
         return None
-    signal, noise = means - means.mean(0), _noise(law, seed)
-    variance = signal.square().mean(0)
-    spread = variance + noise.diagonal()
-    shares = (variance / spread.clamp(min=torch.finfo(torch.float64).tiny)).view(law.event_shape)
     n, units = means.shape
-    return Directions(shares, _ratios(signal.T @ signal / n, noise, spread) if units <= MOST and n > units else None)
+    signal, full = means - means.mean(0), units <= MOST and n > units
+    noise = _noise(law, seed, full)
+    variance = signal.square().mean(0)
+    spread = variance + (noise.diagonal() if full else noise)
+    shares = (variance / spread.clamp(min=torch.finfo(torch.float64).tiny)).view(law.event_shape)
+    return Directions(shares, _ratios(signal.T @ signal / n, noise, spread) if full else None)
 
 
-def _noise(law: Any, seed: int) -> Tensor:
-    """N, with shape (D, D)."""
+def _noise(law: Any, seed: int, full: bool) -> Tensor:
+    """N, with shape (D, D), or its diagonal alone: all of it takes 2 GB of 16,384 units."""
     if isinstance(law, Independent) and isinstance(law.base_dist, Normal):
-        return law.base_dist.scale.flatten(1).double().square().mean(0).diag()
+        variance = law.base_dist.scale.flatten(1).double().square().mean(0)
+        return variance.diag() if full else variance
     # Of pairs of draws, as few laws know their covariance.
     draws = draw(law, seed, "directions", range(law.batch_shape[0]), DRAWS).flatten(2).double()
     apart = (draws[::2] - draws[1::2]).flatten(0, 1)
-    return apart.T @ apart / (2 * len(apart))
+    return apart.T @ apart / (2 * len(apart)) if full else apart.square().mean(0) / 2
 
 
 def _ratios(signal: Tensor, noise: Tensor, spread: Tensor) -> Tensor:

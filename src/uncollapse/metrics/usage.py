@@ -6,7 +6,9 @@ conditioned on, and the tokens that a decoder looks at, stay the item's own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import product
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -51,6 +53,9 @@ class Usage(NamedTuple):
     places: dict[Place, Tensor]
     """Of texts, by stretch of tokens: how much another item's z costs a predicted token there, of every item that is so
     long."""
+    blocks: Tensor | None = None
+    """(M, R), of a z with a shape (C, ...): how much another item's values cost in one position alone, all channels
+    together, in the order of rows, or in one block of positions (see `block`). None of other z."""
 
     @property
     def worth(self) -> Tensor:
@@ -126,6 +131,7 @@ def _of_batch(task: _Task, ids: Tensor, x: Batch, by_unit: bool) -> Usage | None
         average=_distortion(task, x, q, average[:1]) if gaussian else None,
         units=_by_unit(task, x, q, own, other, base) if gaussian and by_unit else None,
         places=dict(_by_place(task, x, q, own, other)),
+        blocks=_by_block(task, x, q, own, other, base) if gaussian and by_unit and own.ndim > 3 else None,
     )
 
 
@@ -168,6 +174,29 @@ def _by_unit(task: _Task, x: Batch, q: Any, own: Tensor, other: Tensor, base: Te
     return found
 
 
+def _by_block(task: _Task, x: Batch, q: Any, own: Tensor, other: Tensor, base: Tensor) -> Tensor:
+    found = []
+    for within in blocks(own.shape[3:]):
+        mixed = own.clone()
+        mixed[:, :, :, *within] = other[:, :, :, *within]
+        found.append(_distortion(task, x, q, mixed) - base)
+    return torch.stack(found, 1)
+
+
+def block(positions: Sequence[int]) -> int:
+    """How many positions a block is long in each dimension: 1, or the power of 2 that makes at most 64 blocks."""
+    side = 1
+    while math.prod(-(-length // side) for length in positions) > UNITS:
+        side *= 2
+    return side
+
+
+def blocks(positions: Sequence[int]) -> Iterator[tuple[slice, ...]]:
+    """Where each block of positions is, in the order of rows."""
+    side = block(positions)
+    return product(*([slice(first, first + side) for first in range(0, length, side)] for length in positions))
+
+
 def _largest(rows: Rows, shape: Sequence[int]) -> list[int]:
     """The units, or channels, of the largest rates."""
     rates = rows.kl.mean(0)
@@ -191,7 +220,7 @@ def _by_place(task: _Task, x: Batch, q: Any, own: Tensor, other: Tensor) -> Iter
 
 def _joined(parts: list[Usage]) -> Usage:
     columns: dict[str, Any] = {}
-    for name in ("own", "shuffled", "prior", "average", "units"):
+    for name in ("own", "shuffled", "prior", "average", "units", "blocks"):
         values = [value for part in parts if (value := getattr(part, name)) is not None]
         columns[name] = torch.cat(values) if values else None
     places: dict[Place, list[Tensor]] = {}

@@ -87,7 +87,7 @@ def foreign(
     apart = module is None and not _parameters(owners[:1]) & _parameters(owners[1:])
     encoder = Encoder(infer, owners[:1] if apart else owners)
     model = VAE(encoder, Decoder(generate, law, owners[1:] if apart else []), prior or Standard())
-    return model if apart else _divided(model, example)
+    return model if apart else divided(model, example)
 
 
 class Encoder(nn.Module):
@@ -254,7 +254,7 @@ def _behind(result: Tensor) -> set[Tensor]:
     return {node.variable for node in met if "variable" in dir(node)}
 
 
-def _divided(model: VAE, example: Batch) -> VAE:
+def divided(model: VAE, example: Batch) -> VAE:
     """The same model, whose players are its halves where an example shows that they share nothing."""
     everyone = list(model.parameters())
     inference, generation = (set(), set()) if example is None else _used(model, example)
