@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from uncollapse.bound import Bound
+from uncollapse.distributions.one_hots import OneHots
 from uncollapse.documents import finite
 from uncollapse.errors import InputError
 from uncollapse.inference import Inference, amortised
-from uncollapse.metrics import information, likelihood, units
+from uncollapse.metrics import categories, information, likelihood, units
 from uncollapse.metrics.estimate import Answer, Estimate, Unavailable
 from uncollapse.metrics.rows import Rows, collect
 from uncollapse.processes import ALONE, Processes
@@ -63,14 +64,22 @@ class Evaluation:
         """The active units of each channel, the first dimension of z; None where z has one dimension, or no means."""
         return None if self.variance_of_means is None else units.active_by_channel(self.variance_of_means)
 
+    @property
+    def used_categories(self) -> Estimate | None:
+        """How many classes of a choice are in use; None where z is none of choices."""
+        law = self.rows.law
+        return categories.used_categories(law.logits.softmax(-1)) if isinstance(law, OneHots) else None
+
     def to_json(self) -> dict[str, Any]:
         """All but the rows, with None for what is not finite."""
+        used = self.used_categories
         variances = self.variance_of_means
         return {
             **{name: getattr(self, name).to_json() for name in NAMES},
             "kl_per_group": finite(self.kl_per_group.tolist()),
             "variance_of_means": None if variances is None else finite(variances.tolist()),
             "active_by_channel": self.active_by_channel,
+            **({} if used is None else {"used_categories": used.to_json()}),
             "samples": self.samples,
             "seed": self.seed,
             "warnings": list(self.warnings),
@@ -83,6 +92,8 @@ class Evaluation:
             some, each = sum(map(bool, self.active_by_channel)), self.variance_of_means[0].numel()
             channels = f"{some} of {len(self.active_by_channel)}, by any of {each} units in each"
             lines.append(f"{'active channels':<{width}}  {channels}")
+        if self.used_categories is not None:
+            lines.append(f"{'used_categories':<{width}}  {self.used_categories}")
         return "\n".join(lines + [f"warning: {text}" for text in self.warnings])
 
 
