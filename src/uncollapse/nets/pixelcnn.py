@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from uncollapse.distributions.bits import Bits
 from uncollapse.errors import InputError
-from uncollapse.nets.causal import Causal, Convolution, Memory, whole
+from uncollapse.nets.causal import Causal, Convolution, Memory, interleaved, whole
 from uncollapse.nets.residual import XavierLinear, check_image
 from uncollapse.quantities import Count
 
@@ -108,7 +108,7 @@ class Autoregressive(nn.Module, ABC):
 def _beside(looked: Tensor, of_z: Tensor | None, samples: int) -> Tensor:
     """The sum of what a layer makes of items (B, ...) and of their z (S, B, ...), with shape (S B, ...)."""
     everywhere = looked.expand(samples, *looked.shape) if of_z is None else looked + of_z
-    return everywhere.flatten(0, 1)
+    return interleaved(everywhere.flatten(0, 1))
 
 
 class PixelCNNDecoder(Autoregressive):

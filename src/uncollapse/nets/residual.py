@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from uncollapse.errors import InputError
-from uncollapse.nets.causal import Convolution
+from uncollapse.nets.causal import Convolution, interleaved
 from uncollapse.quantities import Count
 
 
@@ -52,7 +52,7 @@ class ResidualEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The outputs of every image of x (B, C, H, W), with shape (B, outputs)."""
-        return self.output(self.layers(x))
+        return self.output(self.layers(interleaved(x)))
 
 
 class Block(nn.Module):
