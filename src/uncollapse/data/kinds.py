@@ -224,6 +224,21 @@ KINDS = {
         files="a .npy, .npz or .csv table, one item a row; of several in one .npz, x.npz:NAME",
         example="1.5,2,... 0,3.25,...",
     ),
+    "images": Offer(
+        "images:Images",
+        "images of yours",
+        recipe="images",
+        facts=("shape", "levels"),
+        files="a .npy, .npz, .mat or idx file of pictures, or a folder of image files; of several arrays, x.npz:NAME",
+        example="FILE:0 FILE:1",
+    ),
+    "digits": Offer(
+        "images:Digits",
+        "scikit-learn's handwritten digits",
+        recipe="digits",
+        facts=("shape", "levels"),
+        example="0 1",
+    ),
 }
 
 
