@@ -39,7 +39,10 @@ class How(NamedTuple):
 
 
 class Interface(Protocol):
-    """Reads items of one kind from a person, and writes those of a model for one."""
+    """Reads items of one kind from a person, and writes those of a model for one.
+
+    One with `drawn` and `beside` as well, as `showing.Pictures` has them, stores pictures in a file (`-o`).
+    """
 
     ways: ClassVar[Mapping[str, tuple[str, ...]]]
     """How items may be written, the most probable way first, each with the numbers of `How` that it heeds."""
