@@ -27,11 +27,12 @@ from uncollapse.training.trainer import Trainer
 
 Names = tuple[str, ...]
 #: The recipes that stand for a kind of data each.
-RECIPES = ("text", "vectors")
+RECIPES = ("text", "images", "vectors")
 #: What makes networks and loops small, wherever a spec has an entry of the name.
 TINY = {
     "embedding": 16,
     "hidden": 16,
+    "channels": 4,
     "latent": 8,
     "components": 4,
     "count": 2,
@@ -83,13 +84,14 @@ def spec_of(recipe: str, names: Sequence[str], folder: Path) -> Spec:
 @cache
 def _files(recipe: str, folder: Path) -> dict[str, Path]:
     parts = {"train": slice(0, 10), "valid": slice(8, 12), "test": slice(8, 12)}
-    table, found = np.random.default_rng(0).normal(size=(12, 8)).astype(np.float32), {}
+    draw, kind, found = np.random.default_rng(0), recipes()[recipe].spec["data"]["kind"], {}
+    table = draw.integers(256, size=(12, 5, 6)) if kind == "images" else draw.normal(size=(12, 8)).astype(np.float32)
     for split, part in parts.items():
-        if recipes()[recipe].spec["data"]["kind"] == "text":
+        if kind == "text":
             found[split] = folder / f"{split}.txt"
             found[split].write_text("\n".join(LINES[part]), encoding="utf-8")
         else:
-            found[split] = folder / f"{split}.npy"
+            found[split] = folder / f"{kind}-{split}.npy"
             np.save(found[split], table[part])
     return found
 

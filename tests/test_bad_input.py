@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
+import numpy as np
 import pytest
 import torch
 
@@ -49,6 +50,10 @@ class Case(NamedTuple):
 
 def put(name: str, content: str | bytes) -> Prepare:
     return lambda at: (at / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def array(numbers: np.ndarray) -> Prepare:
+    return lambda at: np.save(at / "x.npy", numbers)
 
 
 def gone(name: str) -> Prepare:
@@ -219,7 +224,7 @@ VALUES = [
     Case(
         "unknown data",
         "compare txt --out @/new",
-        ("`txt`", "mean `text`", "text, text-transformer, vectors"),
+        ("`txt`", "mean `text`", "text, text-transformer, vector"),
     ),
     Case("a flag with a value", "generate @/run --json=5", ("--json", '"5"', "bool", "generate --help")),
 ]
@@ -449,7 +454,31 @@ OUTPUTS = [
     Case("a reproduction without networks", "reproduce he2019/table2", ("`he2019/table2`", "images")),
     Case("the demo over a file", "demo --out @/good.txt", ("`@/good.txt`", "another folder")),
 ]
-CASES = [*FILES, *CORPORA, *VALUES, *SPECS, *CLASHES, *NAMES, *SENTENCES, *RUNS, *OUTPUTS]
+IMAGES = "fit images --out @/new --train "
+PICTURES = [
+    Case("no images", "fit images --out @/new", ("`images`", "--train FILE", "folder of image files")),
+    Case("images for digits", "fit digits --train @/good.txt --out @/new", ("`digits`", "leave out", "`images`")),
+    Case("a text for images", IMAGES + "@/good.txt", ("`@/good.txt`", "holds no pictures", "give a .npy, .npz, .mat")),
+    Case("missing images", IMAGES + "@/no.npy", ("`@/no.npy`", "No such file", "check the path")),
+    Case("a folder without images", IMAGES + "@/run", ("`@/run`", "no image files", ".png, .jpg")),
+    Case("no array of images", IMAGES + "@/x.npy", ("`@/x.npy`", "not a whole NumPy file"), put("x.npy", WORDS)),
+    Case("no MATLAB file", IMAGES + "@/x.mat", ("`@/x.mat`", "not a whole MATLAB file"), put("x.mat", WORDS)),
+    Case("half an idx file", IMAGES + "@/x", ("`@/x`", "not a whole idx file"), put("x", b"\0\0\x08\x03\0\0\0\x09")),
+    Case("idx labels", IMAGES + "@/x", ("`@/x`", "idx file of labels", "images"), put("x", b"\0\0\x08\1\0\0\0\1a")),
+    Case("images of no size", IMAGES + "@/x.npy", ("`@/x.npy`", "(2, 5)", "reshape"), array(np.zeros((2, 5)))),
+    Case("images below 0", IMAGES + "@/x.npy", ("`@/x.npy`", "from -1 to 2", "scale"), array(np.array([[[-1, 2]]]))),
+    Case("two images", IMAGES + "@/x.npy", ("2 training items", "too few"), array(np.ones((2, 3, 3)))),
+    Case("no way to binarise", IMAGES + "@/x.npy --set data.binarise=never", ("`data.binarise`", "'dynamic'")),
+    Case("a picture of texts", "generate @/run -o @/x.png", ("a model of texts", "no picture", "leave `--out` out")),
+    Case("a picture of another form", "interpolate @/run the cat -o @/x.gif", ("`@/x.gif`", "ends in .png")),
+    Case("a picture over a text", "generate @/run -o @/x.png", ("`@/x.png`", "no PNG picture"), put("x.png", WORDS)),
+    Case("a picture as JSON", "traverse @/run -o @/x.png --json", ("`--out`", "`--json`", "leave one")),
+    Case("no such unit", "traverse @/run --unit 99", ("no unit 99", "counted from 0")),
+    Case("a unit below 0", "traverse @/run --unit -1", ("--unit", '"-1"', ">= 0")),
+    Case("a span of nothing known", "traverse @/run --span nan", ("--span", "nan")),
+    Case("a traversal of unknown words", "traverse @/run zebra", ("`zebra`", "none of the 9 words")),
+]
+CASES = [*PICTURES, *FILES, *CORPORA, *VALUES, *SPECS, *CLASHES, *NAMES, *SENTENCES, *RUNS, *OUTPUTS]
 #: What these print before they are refused.
 SPEAKS = {"the demo over a file": "The same LSTM-VAE is trained three times"}
 

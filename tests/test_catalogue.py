@@ -219,7 +219,7 @@ def test_names_are_split_and_each_counts_once() -> None:
 def test_an_unknown_remedy_or_recipe_names_the_nearest() -> None:
     with pytest.raises(InputError, match=r"unknown remedy `agressive`\. Did you mean `aggressive`\?"):
         compose("demo", ["anneal+agressive"])
-    with pytest.raises(InputError, match=r"unknown recipe `dmeo`\. Did you mean `demo`\? There is: demo, he2019"):
+    with pytest.raises(InputError, match=r"unknown recipe `dmeo`\. Did you mean `demo`\? There is: demo, digits, he"):
         compose("dmeo")
 
 
@@ -228,10 +228,12 @@ def test_an_empty_name_is_refused() -> None:
         chosen(["anneal+"])
 
 
+#: Those of data that has no tokens.
+OF_SHAPE = ("digits", "images", "vectors")
 #: What a recipe has already, as its source does.
 THERE = {
     ("demo", "skip"),
-    *((recipe, "embedding-dropout") for recipe in {*recipes()} - {"text-transformer", "vector", "vectors"}),
+    *((recipe, "embedding-dropout") for recipe in {*recipes()} - {"text-transformer", "vector", *OF_SHAPE}),
 }
 
 
@@ -247,7 +249,7 @@ def test_a_remedys_patch_changes_the_spec(name: str) -> None:
             continue
         if recipe != "vector" and not reads(recipe, name):
             continue
-        files = recipes()[recipe].spec.get("data", {}).get("kind") in ("text", "vectors")
+        files = recipes()[recipe].spec.get("data", {}).get("kind") in ("text", "vectors", "images")
         given = ["data.train=a.txt"] if files else []
         same = validated(compose(recipe, [name], given)) == validated(compose(recipe, [], given))
         assert same == ((recipe, name) in THERE)

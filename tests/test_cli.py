@@ -76,8 +76,8 @@ def test_what_needs_no_torch_imports_none(arguments: list[str]) -> None:
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     shown = ask(capsys, "--help")
-    commands = "fit evaluate generate reconstruct interpolate encode compare demo report show remedies recipes".split()
-    assert all(f" {command} " in shown for command in commands)
+    commands = "fit evaluate generate reconstruct interpolate traverse encode compare demo report show remedies recipes"
+    assert all(f" {command} " in shown for command in commands.split())
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

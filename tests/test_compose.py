@@ -111,11 +111,21 @@ OF_TRANSFORMERS = (
     ("anneal", "mean-pooling", "offset-initialisation"),
     ("minimum-rate", "mixture-prior"),
 )
+#: On images, whose pixels are drawn anew in every batch.
+OF_IMAGES = (
+    ("aggressive", "anneal"),
+    ("aggressive", "free-bits", "vampprior"),
+    ("aggressive-start", "von-mises-fisher"),
+    ("aae", "mixture-prior"),
+    ("infovae", "sigma-vae"),
+    ("inverse-lipschitz", "sa-vae"),
+)
 #: On vectors where they can be, as these take less time.
 TOGETHER = dict.fromkeys(
     [
         *((merging(names)[-1], names) for names in [*CHOSEN, *of_places(), *combinations(150, of=2, seed=0)]),
         *(("text-transformer", names) for names in OF_TRANSFORMERS),
+        *(("images", names) for names in OF_IMAGES),
     ]
 )
 

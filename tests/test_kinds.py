@@ -74,6 +74,8 @@ def test_what_is_offered_is_there(name: str) -> None:
 ABOUT = {
     "text": {"words": ["a"], "tokens": "words"},
     "vectors": {"columns": 3, "shift": None, "scale": None},
+    "images": {"shape": [1, 2, 3], "binarise": None, "seed": 0, "top": 255},
+    "digits": {"shape": [1, 8, 8], "binarise": "fixed", "seed": 0, "top": 16},
 }
 
 
@@ -113,7 +115,11 @@ REFUSED = [
     ("snli-small", {"recipe": "ptb"}, r"`snli-small` and `--recipe ptb` are two recipes: give one of them\."),
     ("snli-small", {}, r"`text` needs data to train on: give `--train FILE`, UTF-8, one item a line"),
     ("my.module:Own", {}, r"`my\.module:Own` is data of your own: name a recipe for it with `--recipe`"),
-    ("demo", {"train": Path("a.txt")}, r"`stdlib` has its own data: leave out the files, or use `text` or `vectors`\."),
+    (
+        "demo",
+        {"train": Path("a.txt")},
+        r"`stdlib` has its own data: leave out the files, or use `text` or `vectors`",
+    ),
 ]
 
 

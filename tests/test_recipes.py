@@ -15,10 +15,11 @@ from uncollapse.experiment.spec import Spec, validated
 OF_TOKENS = {name for name, remedy in remedies().items() if "vocabulary" in remedy.needs}
 OF_SHAPES = {name for name, remedy in remedies().items() if "shape" in remedy.needs}
 OF_TEXT = ("demo", "he2019-synthetic", "he2019-text", "ptb", "snli-small", "text", "text-transformer")
+OF_SHAPE = ("digits", "images", "vectors")
 COMBINATIONS = [*remedies(), "aggressive+anneal", "aggressive+beta", "aggressive+slow-anneal"]
 REFUSED = {
     **{("vector", name): "leaves to you" for name, remedy in remedies().items() if "model" in remedy.patch},
-    **{("vectors", name): "which data of the kind `vectors` does not have" for name in OF_TOKENS},
+    **{(kind, name): f"which data of the kind `{kind}` does not have" for kind in OF_SHAPE for name in OF_TOKENS},
     **{(recipe, name): "needs the shape of an item" for recipe in OF_TEXT for name in OF_SHAPES},
 }
 
@@ -38,8 +39,10 @@ def sizes(spec: Spec, vocabulary: int) -> list[int]:
 def test_these_are_the_recipes() -> None:
     assert set(recipes()) == {
         "demo",
+        "digits",
         "he2019-synthetic",
         "he2019-text",
+        "images",
         "ptb",
         "snli-small",
         "text",
@@ -108,7 +111,10 @@ def test_the_faithful_recipes_stop_on_the_published_information(recipe: str, rem
     }
 
 
-@pytest.mark.parametrize("recipe", ["text", "text-transformer", "ptb", "snli-small", "demo", "vector", "vectors"])
+OTHERS = ["text", "text-transformer", "ptb", "snli-small", "demo", "vector", "vectors", "digits", "images"]
+
+
+@pytest.mark.parametrize("recipe", OTHERS)
 def test_the_others_stop_on_the_whole_split_with_a_minimum_and_a_cap(recipe: str) -> None:
     until = spec_of(recipe, "aggressive").training.procedure.until  # pyright: ignore[reportAttributeAccessIssue]
 

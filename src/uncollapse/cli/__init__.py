@@ -38,6 +38,7 @@ COMMANDS = {
         using.generate,
         using.reconstruct,
         using.interpolate,
+        using.traverse,
         using.encode,
         comparing.compare,
         comparing.demo,

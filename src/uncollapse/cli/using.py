@@ -1,16 +1,17 @@
-"""`generate`, `reconstruct`, `interpolate` and `encode`: a trained run in use."""
+"""`generate`, `reconstruct`, `interpolate`, `traverse` and `encode`: a trained run in use."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import IO, TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from cyclopts import Parameter
 
 from uncollapse.cli import show
 from uncollapse.cli.options import SWITCHES, Layout, entries
-from uncollapse.cli.values import Length, Place, Seed, Steps, Temperature, Texts, Width, refuse_dangling
+from uncollapse.cli.values import Length, Place, Seed, Span, Steps, Temperature, Texts, Unit, Width, refuse_dangling
 from uncollapse.errors import InputError, because, unknown
 
 if TYPE_CHECKING:
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
 #: One item as a person writes it, which may be a number below 0.
 Item: TypeAlias = Annotated[str, Parameter(allow_leading_hyphen=True)]
 Decode: TypeAlias = Literal["greedy", "beam", "sample", "mean"]
-#: What a file of one NumPy array begins with.
-_ARRAY = b"\x93NUMPY"
+#: What files begin with: those of one NumPy array, and pictures.
+_ARRAY, _PICTURE = b"\x93NUMPY", b"\x89PNG"
+#: A picture of all items, of a run of images.
+Drawing: TypeAlias = Annotated[Place | None, Parameter(name=["--out", "-o"])]
 
 
 def generate(
@@ -34,11 +37,12 @@ def generate(
     temperature: Temperature | None = None,
     width: Width | None = None,
     max_length: Length | None = None,
+    out: Drawing = None,
     seed: Seed = 0,
     trust: bool = False,
     json: bool = False,
 ) -> None:
-    """Write items from draws of the prior, one a line: texts, or numbers with commas between them.
+    """Write items from draws of the prior, one a line: texts, numbers with commas between them, or images as data URIs.
 
     Arguments:
         run: The run's folder.
@@ -48,15 +52,14 @@ def generate(
         temperature: Of `sample` of text, 1 where it is not given; below 1 it prefers the probable.
         width: Of `beam`, 5 where it is not given.
         max_length: The most tokens of a text; as many as the longest training item has where it is not given.
+        out: A .png file for all images in a grid, in place of lines; one that is there is replaced.
         seed: Of every draw.
         trust: Import the code of others that the run's spec names, and run it.
         json: Print them as JSON.
     """
-    from uncollapse.experiment.api import load
-
-    trained = load(run, trust=trust)
+    trained = _opened(run, trust, out, json)
     _check_ways(trained, decode, temperature=temperature, width=width, max_length=max_length)
-    _print(trained, trained.generate(number, decode, temperature, width, seed, max_length), json)
+    _give(trained, trained.generate(number, decode, temperature, width, seed, max_length), json, out)
 
 
 def reconstruct(
@@ -68,6 +71,7 @@ def reconstruct(
     sample: bool = False,
     width: Width | None = None,
     max_length: Length | None = None,
+    out: Drawing = None,
     layout: Layout = Layout(),  # noqa: B008 # pyright: ignore[reportInvalidTypeForm]
     seed: Seed = 0,
     trust: bool = False,
@@ -82,16 +86,16 @@ def reconstruct(
         sample: From a draw of the posterior instead of its mean.
         width: Of `beam`, 5 where it is not given.
         max_length: The most tokens of a text; as many as the longest training item has where it is not given.
+        out: A .png file for all images in a grid, each beside its own, in place of lines; one that is there is
+            replaced.
         seed: Of every draw.
         trust: Import the code of others that the run's spec names, and run it.
         json: Print them as JSON.
     """
-    from uncollapse.experiment.api import load
-
-    trained = load(run, trust=trust)
+    trained = _opened(run, trust, out, json)
     _check_ways(trained, decode, width=width, max_length=max_length)
     items = _read(trained, file, layout)
-    _print(trained, trained.reconstruct(items, decode, sample, width, seed, max_length), json)
+    _give(trained, trained.reconstruct(items, decode, sample, width, seed, max_length), json, out, items=items)
 
 
 def interpolate(
@@ -104,6 +108,7 @@ def interpolate(
     decode: Decode | None = None,
     width: Width | None = None,
     max_length: Length | None = None,
+    out: Drawing = None,
     seed: Seed = 0,
     trust: bool = False,
     json: bool = False,
@@ -112,22 +117,61 @@ def interpolate(
 
     Arguments:
         run: The run's folder.
-        first: An item, such as "a sentence" of a text, or 1,0.5,2 of a table.
+        first: An item, such as "a sentence" of a text, 1,0.5,2 of a table, or FILE:0 of images in a file.
         second: Another one.
         steps: How many items, both ends included.
         decode: How an item is chosen; greedy of text and mean of numbers where it is not given.
         width: Of `beam`, 5 where it is not given.
         max_length: The most tokens of a text; as many as the longest training item has where it is not given.
+        out: A .png file for all images in a grid, in place of lines; one that is there is replaced.
         seed: Of every draw.
         trust: Import the code of others that the run's spec names, and run it.
         json: Print them as JSON.
     """
-    from uncollapse.experiment.api import load
-
-    trained = load(run, trust=trust)
+    trained = _opened(run, trust, out, json)
     _check_ways(trained, decode, width=width, max_length=max_length)
     a, b = (trained.interface.item(said) for said in (first, second))
-    _print(trained, trained.interpolate(a, b, steps, decode, width, seed, max_length), json)
+    _give(trained, trained.interpolate(a, b, steps, decode, width, seed, max_length), json, out, columns=steps)
+
+
+def traverse(
+    run: Place,
+    item: Item | None = None,
+    /,
+    *,
+    units: Annotated[tuple[Unit, ...], Parameter(name=["--unit", "-u"], show_default=False)] = (),
+    steps: Steps = 7,
+    span: Span = 3.0,
+    decode: Decode | None = None,
+    width: Width | None = None,
+    max_length: Length | None = None,
+    out: Drawing = None,
+    seed: Seed = 0,
+    trust: bool = False,
+    json: bool = False,
+) -> None:
+    """Write items along the axes of the latent space: one unit after the other moves, the others stay.
+
+    Arguments:
+        run: The run's folder.
+        item: The item at whose posterior mean the others stay, as for `interpolate`; at the prior's mean where it is
+            not given.
+        units: A unit, counted from 0; repeatable, and all where it is not given.
+        steps: How many items a unit, both ends included.
+        span: A unit goes from minus this to this; under a standard normal prior in standard deviations.
+        decode: How an item is chosen; greedy of text and mean of numbers where it is not given.
+        width: Of `beam`, 5 where it is not given.
+        max_length: The most tokens of a text; as many as the longest training item has where it is not given.
+        out: A .png file for all images in a grid, a row a unit, in place of lines; one that is there is replaced.
+        seed: Of every draw.
+        trust: Import the code of others that the run's spec names, and run it.
+        json: Print them as JSON.
+    """
+    trained = _opened(run, trust, out, json)
+    _check_ways(trained, decode, width=width, max_length=max_length)
+    start = None if item is None else trained.interface.item(item)
+    written = trained.traverse(start, units or None, steps, span, decode, width, seed, max_length)
+    _give(trained, written, json, out, columns=steps)
 
 
 def encode(
@@ -153,7 +197,7 @@ def encode(
         trust: Import the code of others that the run's spec names, and run it.
         json: Print the file's name and shape as JSON.
     """
-    _check_target(out)
+    _check_target(out, "NumPy array", _ARRAY, "z.npy")
     from uncollapse.experiment.api import load
 
     trained = load(run, trust=trust)
@@ -190,29 +234,50 @@ def _read(trained: Trained, file: Path, layout: Any) -> Any:
     return trained.interface.read(file, entries(layout, usable, f"a model of {trained.interface.unit}"))
 
 
-def _check_target(path: Path) -> None:
-    """Refuses a place where no array can be stored, or where something else is, before any work."""
+def _opened(run: Path, trust: bool, out: Path | None, json: bool) -> Trained:
+    """The model of a run that is to write lines, JSON or a picture."""
+    from uncollapse.experiment.api import load
+
+    if out is not None:
+        if json:
+            raise InputError("`--out` stores a picture and `--json` prints numbers: leave one of them out.")
+        if out.suffix != ".png":
+            raise InputError(f"`{out}` is to be a picture: give a name that ends in .png.")
+        _check_target(out, "PNG picture", _PICTURE, "grid.png")
+    trained = load(run, trust=trust)
+    if out is not None and "drawn" not in dir(trained.interface):
+        raise InputError(f"a model of {trained.interface.unit} writes lines and no picture: leave `--out` out.")
+    return trained
+
+
+def _check_target(path: Path, what: str, beginning: bytes, name: str) -> None:
+    """Refuses a place where no such file can be stored, or where something else is, before any work."""
     refuse_dangling(path)
     if path.is_dir():
-        raise InputError(f"`{path}` is a folder: give a file, such as `{path / 'z.npy'}`.")
+        raise InputError(f"`{path}` is a folder: give a file, such as `{path / name}`.")
     if not path.parent.is_dir():
         raise InputError(f"there is no folder `{path.parent}` to store `{path.name}` in: make it, or give another.")
-    if path.is_file() and not _replaceable(path):
-        raise InputError(f"`{path}` is there and holds no NumPy array: it stays as it is. Give another name.")
+    if path.is_file() and not _replaceable(path, beginning):
+        raise InputError(f"`{path}` is there and holds no {what}: it stays as it is. Give another name.")
 
 
-def _replaceable(path: Path) -> bool:
+def _replaceable(path: Path, beginning: bytes) -> bool:
     try:
         with path.open("rb") as file:
-            return file.read(len(_ARRAY)) in (b"", _ARRAY)
+            return file.read(len(beginning)) in (b"", beginning)
     except OSError as error:
         raise InputError(f"cannot write `{path}`: {because(error)}.") from None
 
 
 def _store(path: Path, z: Tensor) -> None:
-    """Stores an array, aside first where it is to be a file, so that a failure leaves what was there."""
+    """Stores an array."""
     import numpy as np
 
+    _write(path, lambda file: np.save(file, z.cpu().numpy()))
+
+
+def _write(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Fills a file, aside first where it is to be one, so that a failure leaves what was there."""
     from uncollapse.files import replacing, unwritable
 
     special = path.exists() and not path.is_file()
@@ -221,13 +286,28 @@ def _store(path: Path, z: Tensor) -> None:
     aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         with path.open("wb") if special else replacing(path, aside) as target:
-            np.save(target, z.cpu().numpy())
+            write(target)
     except OSError as error:
         raise unwritable(path, error) from None
 
 
-def _print(trained: Trained, written: Any, json: bool) -> None:
-    if json:
-        show.document({trained.interface.unit: trained.interface.plain(written)})
-    else:
-        show.say(*trained.interface.lines(written))
+def _give(
+    trained: Trained, written: Any, json: bool, out: Path | None, items: Any = None, columns: int | None = None
+) -> None:
+    """Prints what was written, or stores a picture of it.
+
+    Arguments:
+        trained, written, json: The model, and what it has written.
+        out: Where to store it.
+        items: What each of them was made of, to be shown to its left.
+        columns: Of the picture.
+    """
+    if out is None:
+        lines, plain = trained.interface.lines, trained.interface.plain
+        show.document({trained.interface.unit: plain(written)}) if json else show.say(*lines(written))
+        return
+    interface: Any = trained.interface
+    if items is not None:
+        written, columns = interface.beside(items, written)
+    _write(out, lambda file: file.write(interface.drawn(written, columns)))
+    show.say(f"{out}: {len(written)} {interface.unit}")

@@ -57,6 +57,10 @@ Items: TypeAlias = Annotated[int, _within(1, 2**63 - 1)]
 Seed: TypeAlias = Annotated[int, _within(0, 2**63 - 1)]
 Texts: TypeAlias = Annotated[int, _within(1, _MANY)]
 Steps: TypeAlias = Annotated[int, _within(2, _MANY)]
+#: The number of a latent unit.
+Unit: TypeAlias = Annotated[int, _within(0, _MANY)]
+#: How far from 0 a latent unit goes.
+Span: TypeAlias = Annotated[float, Parameter(validator=Number(gte=0, lte=1e6))]
 #: Tokens of a text, each a step of the decoder.
 Length: TypeAlias = Annotated[int, _within(1, 100_000)]
 Width: TypeAlias = Annotated[int, _within(1, 1000)]

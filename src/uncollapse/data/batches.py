@@ -62,10 +62,16 @@ class Batched:
     Arguments:
         make: From item ids, with shape (B,), to their batch.
         groups: The item ids of every batch.
+        measured: The same for what is measured, where `make` draws at random and figures must not.
     """
 
-    def __init__(self, make: Callable[[Tensor], Batch], groups: Sequence[Tensor]) -> None:
-        self.make = make
+    def __init__(
+        self,
+        make: Callable[[Tensor], Batch],
+        groups: Sequence[Tensor],
+        measured: Callable[[Tensor], Batch] | None = None,
+    ) -> None:
+        self.make, self.measured = make, measured or make
         self.items = groups if isinstance(groups, Groups) else Groups.of(groups)
         self.count = len(self.items.order)
         if self.count == 0:

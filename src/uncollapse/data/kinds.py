@@ -39,7 +39,10 @@ class How(NamedTuple):
 
 
 class Interface(Protocol):
-    """Reads items of one kind from a person, and writes those of a model for one."""
+    """Reads items of one kind from a person, and writes those of a model for one.
+
+    One with `drawn` and `beside` as well, as `showing.Pictures` has them, stores pictures in a file (`-o`).
+    """
 
     ways: ClassVar[Mapping[str, tuple[str, ...]]]
     """How items may be written, the most probable way first, each with the numbers of `How` that it heeds."""
@@ -223,6 +226,21 @@ KINDS = {
         facts=("shape",),
         files="a .npy, .npz or .csv table, one item a row; of several in one .npz, x.npz:NAME",
         example="1.5,2,... 0,3.25,...",
+    ),
+    "images": Offer(
+        "images:Images",
+        "images of yours",
+        recipe="images",
+        facts=("shape", "levels"),
+        files="a .npy, .npz, .mat or idx file of pictures, or a folder of image files; of several arrays, x.npz:NAME",
+        example="FILE:0 FILE:1",
+    ),
+    "digits": Offer(
+        "images:Digits",
+        "scikit-learn's handwritten digits",
+        recipe="digits",
+        facts=("shape", "levels"),
+        example="0 1",
     ),
 }
 

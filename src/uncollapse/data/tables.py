@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,7 @@ from uncollapse.errors import InputError, because
 
 _BROKEN = (
     *(ValueError, TypeError, EOFError, KeyError, SyntaxError, RuntimeError),
-    *(zipfile.BadZipFile, zlib.error),
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
 )
 _ROWS = 10_000  # rows of a .csv file that are made numbers at a time
 
@@ -30,32 +31,39 @@ def read_table(path: str | Path) -> np.ndarray:
     Raises:
         InputError: where the file cannot be read, or holds anything but a table of finite numbers.
     """
-    path, name = _named(str(path))
+    path, name = named(str(path))
     try:
         if path.suffix == ".csv":
             return _from_csv(path)
         if path.suffix in (".npy", ".npz"):
-            return _from_array(f"`{path}`" if name is None else f"`{path}:{name}`", _array(path, name))
+            return _from_array(f"`{path}`" if name is None else f"`{path}:{name}`", array(path, name))
     except OSError as error:
         raise InputError(f"cannot read the table `{path}`: {because(error)}.") from None
     raise InputError(f"`{path}` is no table that its name tells how to read: give a .npy, .npz or .csv file.")
 
 
-def _named(path: str) -> tuple[Path, str | None]:
+def named(path: str, archives: tuple[str, ...] = (".npz",)) -> tuple[Path, str | None]:
+    """A file, and which of an archive's arrays is meant where the path says it, as in `x.npz:train`."""
     file, colon, name = path.rpartition(":")
-    if colon and file.endswith(".npz") and not os.path.exists(path):
+    if colon and file.endswith(archives) and not os.path.exists(path):
         return Path(file), name
     return Path(path), None
 
 
-def _array(path: Path, name: str | None) -> np.ndarray:
+def array(path: Path, name: str | None) -> np.ndarray:
+    """The array of a `.npy` file, or one of a `.npz` file; `name` is None where it has one alone.
+
+    Raises:
+        OSError: where the file cannot be read.
+        InputError: where it is no such file, or has no such array.
+    """
     try:
         if path.suffix == ".npy":
             # Mapped: of a file that is larger than memory, what is no table is refused all the same.
             found = np.lib.format.open_memmap(path, mode="r")
         else:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                found = archive[_chosen(path, name, archive.files)]
+                found = archive[chosen(path, name, archive.files)]
         if isinstance(found, np.ndarray):
             return found
     except InputError:
@@ -70,7 +78,12 @@ def _array(path: Path, name: str | None) -> np.ndarray:
     raise InputError(f"`{path}` is not a whole NumPy file, as its name says: store it again.")
 
 
-def _chosen(path: Path, name: str | None, there: Sequence[str]) -> str:
+def chosen(path: Path, name: str | None, there: Sequence[str]) -> str:
+    """The name of the array that is meant.
+
+    Raises:
+        InputError: where there is none of that name, or several and none is named.
+    """
     if name in there or (name is None and len(there) == 1):
         return name or there[0]
     asked = f"has no `{name}`" if name is not None else f"holds {len(there)} arrays"

@@ -22,7 +22,7 @@ from uncollapse.experiment.hardware import ONE, Hardware
 from uncollapse.experiment.probe import ITEMS, Probe
 from uncollapse.experiment.spec import Spec, identity, validated
 from uncollapse.experiment.start import start
-from uncollapse.metrics.evaluation import Evaluation, evaluate
+from uncollapse.metrics.evaluation import Evaluation, discrete_values, evaluate
 from uncollapse.randomness import generator
 from uncollapse.training.checkpoints import Checkpoints, read
 from uncollapse.training.listeners import JSONLines, Listener
@@ -146,7 +146,8 @@ def judge(
         raise InputError(f"the data of the run `{path}` is not what it was trained on: its files have changed.")
     chosen = subset(data.batches(split), items)
     model = trained.model.to(hardware.device)
-    how = {"seed": seed, "processes": hardware.processes, "inference": trained.inference}
+    how: dict[str, Any] = {"seed": seed, "processes": hardware.processes, "inference": trained.inference}
+    how["dimensions"] = discrete_values(model, chosen[0])
     figures = evaluate(model, chosen, samples=samples, **how)
     unfinished = [] if stands is None else [f"the training is not finished: {stands} The same command goes on with it."]
     figures = replace(figures, warnings=(*unfinished, *figures.warnings, *remarks.on_items(data, split)))
@@ -204,12 +205,12 @@ def _verdict(figures: Evaluation, data: Data, split: str) -> str:
 
 
 def subset(source: Batched, items: int | None) -> Batched:
-    """Some items of a source, in the batches they are in; the same ones whatever the batching."""
+    """Some items of a source to be measured, in the batches they are in; the same ones whatever the batching."""
     if items is None or items >= source.count:
-        return source
+        return Batched(source.measured, source.items)
     kept = torch.zeros(source.count, dtype=torch.bool)
     kept[torch.randperm(source.count, generator=generator(0, "subset"))[:items]] = True
-    return Batched(source.make, source.items.only(kept))
+    return Batched(source.measured, source.items.only(kept))
 
 
 def seconds(state: Mapping[str, Any], clock: str) -> dict[str, Any]:

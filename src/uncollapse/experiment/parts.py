@@ -21,7 +21,7 @@ from uncollapse.data.kinds import KINDS, kind
 from uncollapse.errors import InputError
 from uncollapse.experiment import models
 from uncollapse.experiment.sections import GIVEN, Described, mark, parameters, section
-from uncollapse.nets import awd, dilated, hybrid, injective, lstm, mlp, recurrent, stochastic, transformer
+from uncollapse.nets import awd, convolution, dilated, hybrid, injective, lstm, mlp, recurrent, stochastic, transformer
 from uncollapse.nets.critics import BottleneckCritic, LatentCritic
 from uncollapse.nets.heads import BagOfWords
 from uncollapse.nets.vamp import VampPrior
@@ -56,6 +56,7 @@ SLOTS: dict[str, Table] = {
         "transformer": transformer.TransformerEncoder,
         "hybrid": hybrid.HybridEncoder,
         "mlp": mlp.MLPEncoder,
+        "cnn": convolution.ConvolutionalEncoder,
     },
     "decoders": {
         "lstm": lstm.LSTMDecoder,
@@ -65,6 +66,7 @@ SLOTS: dict[str, Table] = {
         "hybrid": hybrid.HybridDecoder,
         "injective-lstm": injective.InjectiveDecoder,
         "mlp": mlp.MLPDecoder,
+        "cnn": convolution.ConvolutionalDecoder,
     },
     "backward-encoders": {"lstm": stochastic.BackwardLSTM},
     "stochastic-decoders": {"lstm": stochastic.StochasticLSTM},

@@ -35,6 +35,7 @@ class Described(Section):
 GIVEN = {
     "vocabulary": "the number of types of the text, with markers",
     "shape": "the shape of an item",
+    "levels": "how many values a pixel can have",
     "latent": "the number of latent units",
     "outputs": "how many numbers an encoder's network must give an item",
     "units": "the number of groups that the KL splits into",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -122,6 +122,52 @@ class Trained:
         with self._still(seed):
             return self._write(z, How(decode, width=width, max_length=max_length))
 
+    def traverse(
+        self,
+        item: Any = None,
+        units: Sequence[int] | None = None,
+        steps: int = 7,
+        span: float = 3.0,
+        decode: str | None = None,
+        width: int | None = None,
+        seed: int = 0,
+        max_length: int | None = None,
+    ) -> Any:
+        """Items along the axes of z: unit after unit goes from -span to span, and all others stay as they are.
+
+        Arguments:
+            item: Where they stay: at the posterior mean of an item, or at the prior's mean where there is none.
+            units: The numbers of the units, from 0; all where they are not given.
+            steps: How many items a unit, both ends included.
+            span: How far from 0 a unit goes; under a standard normal prior in standard deviations.
+            decode, width, seed, max_length: As in `reconstruct`.
+
+        Raises:
+            InputError: for units that there are not, a z that has no axes, and a prior that knows no mean.
+        """
+        if steps < 2:
+            raise InputError(f"{steps} steps make no line along a unit: ask for at least 2.")
+        with self._still(seed):
+            law = self._prior_law()
+            if operations.space(law) != "vectors":
+                raise InputError(f"z is of {operations.space(law)}, whose units cannot move one by one.")
+            start = (_centre(law) if item is None else self._code(item)).flatten()
+            chosen = self._units(units, len(start))
+            z = start.repeat(len(chosen), steps, 1)
+            z[torch.arange(len(chosen)), :, chosen] = torch.linspace(-span, span, steps, dtype=z.dtype, device=z.device)
+            z = z.flatten(0, 1).unflatten(-1, law.event_shape)
+            return self._write(z, How(decode, width=width, max_length=max_length))
+
+    def _code(self, item: Any) -> Tensor:
+        return self.encode(self.interface.together(item, item))[0]
+
+    def _units(self, asked: Sequence[int] | None, there: int) -> Tensor:
+        units = range(there) if asked is None else asked
+        for unit in units:
+            if not 0 <= unit < there:
+                raise InputError(f"there is no unit {unit}: z has {there}, counted from 0.")
+        return torch.tensor(list(units), device=self._device)
+
     @contextmanager
     def _still(self, seed: int) -> Iterator[None]:
         with evaluating(self.model), torch.no_grad(), seeded(seed, "use", device=self._device):
@@ -139,8 +185,10 @@ class Trained:
     def _prior_draws(self, n: int) -> Tensor:
         if n < 1:
             raise InputError(f"cannot generate {n} items: ask for at least 1.")
-        law = self._part("prior_law" if "prior_law" in dir(self.model) else "prior")()
-        return law.sample((n,))
+        return self._prior_law().sample((n,))
+
+    def _prior_law(self) -> Any:
+        return self._part("prior_law" if "prior_law" in dir(self.model) else "prior")()
 
     def _write(self, z: Tensor, how: How) -> Any:
         return self.interface.write(self._part("decoder"), z, how)
@@ -152,3 +200,10 @@ class Trained:
                 "`decoder`: name them so, as `VAE` does."
             )
         return getattr(self.model, name)
+
+
+def _centre(law: Any) -> Tensor:
+    try:
+        return operations.mean(law)
+    except NotImplementedError:
+        raise InputError("this model's prior knows no mean to start from: give an item, whose code has one.") from None

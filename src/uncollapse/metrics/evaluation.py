@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from uncollapse.bound import Bound
+from uncollapse.bound import Batch, Bound, device, items, seen
 from uncollapse.distributions.one_hots import OneHots
 from uncollapse.documents import finite
 from uncollapse.errors import InputError
@@ -17,7 +17,10 @@ from uncollapse.inference import Inference, amortised
 from uncollapse.metrics import categories, information, likelihood, units
 from uncollapse.metrics.estimate import Answer, Estimate, Unavailable
 from uncollapse.metrics.rows import Rows, collect
+from uncollapse.metrics.subject import evaluating, placed
+from uncollapse.model import ask
 from uncollapse.processes import ALONE, Processes
+from uncollapse.randomness import seeded
 
 #: With fewer items, intervals of two standard errors are too narrow.
 FEW = 30
@@ -32,6 +35,7 @@ NAMES = (
     "marginal_kl",
     "active_units",
     "perplexity",
+    "bits_per_dim",
     "effective_samples",
 )
 
@@ -49,6 +53,7 @@ class Evaluation:
     marginal_kl: Answer
     active_units: Answer
     perplexity: Answer
+    bits_per_dim: Answer
     effective_samples: Answer
     kl_per_group: Tensor
     """(K,), the mean over items."""
@@ -110,6 +115,7 @@ def evaluate(
     batch_size: int = 256,
     processes: Processes = ALONE,
     inference: Inference = amortised,
+    dimensions: int | None = None,
 ) -> Evaluation:
     """Measures a model on data, with the plain bound whatever it was trained with.
 
@@ -126,6 +132,7 @@ def evaluate(
         batch_size: The items of a batch, where `data` is not batches already; changes `mi_published` alone.
         processes: Those that evaluate together, and all get the same figures.
         inference: How q is found, on each item's plain bound.
+        dimensions: How many discrete values an item has, for the bits per dimension; see `discrete_values`.
 
     Raises:
         InputError: for a model, data or numbers that cannot be used.
@@ -136,11 +143,30 @@ def evaluate(
         )
     rows = collect(model, data, samples, bound_samples, seed, chunk, batch_size, processes, inference)
     # By one of them, as what they decide by these figures must be the same to the last bit.
-    return processes.first(lambda: _figures(rows, samples, seed, mi_passes, mi_items))
+    return processes.first(lambda: _figures(rows, samples, seed, mi_passes, mi_items, dimensions))
+
+
+def discrete_values(model: Any, x: Batch) -> int | None:
+    """How many discrete values an item has by the law of a model's decoder; None where they are real, or not known.
+
+    Arguments:
+        model: Anything; known is the law of a model with a `decoder`, as a `VAE` has.
+        x: A batch, of which one item is looked at.
+    """
+    if "decoder" not in dir(model):
+        return None
+    one = items(placed(model, x), slice(0, 1))
+    with torch.no_grad(), evaluating(model), seeded(0, "law", device=device(one)):
+        try:
+            law = model.decoder(ask(model, one).z, seen(one))
+            return law.event_shape.numel() if law.support.is_discrete else None
+        # Of tokens, and of decoders that are called otherwise.
+        except (TypeError, AttributeError, ValueError, RuntimeError):
+            return None
 
 
 @torch.no_grad()  # A law may have a network, whose every pass would be kept.
-def _figures(rows: Rows, samples: int, seed: int, mi_passes: int, mi_items: int) -> Evaluation:
+def _figures(rows: Rows, samples: int, seed: int, mi_passes: int, mi_items: int, dimensions: int | None) -> Evaluation:
     found = information.missing(rows.law) or information.densities(rows.law, seed, mi_passes, mi_items)
     mi = found if isinstance(found, Unavailable) else information.from_densities(found)
     published = information.mi_published(rows.law, rows.batch, seed)
@@ -154,6 +180,7 @@ def _figures(rows: Rows, samples: int, seed: int, mi_passes: int, mi_items: int)
         marginal_kl=_marginal_kl(rows, found),
         active_units=_active_units(rows),
         perplexity=likelihood.perplexity(rows),
+        bits_per_dim=likelihood.bits_per_dim(rows, dimensions),
         effective_samples=likelihood.effective_samples(rows),
         kl_per_group=rows.kl.mean(0),
         variance_of_means=None if rows.means is None else units.variance_of_means(rows.means),

@@ -68,6 +68,29 @@ def perplexity(rows: Rows) -> Answer:
     return Estimate(value, value * error, len(nats), unit)
 
 
+def bits_per_dim(rows: Rows, dimensions: int | None) -> Answer:
+    r"""The bits per value of an item, such as a pixel's channel.
+
+    .. math:: \frac{\text{nats an item}}{D \log 2}
+
+    It is of discrete values alone: a density's nats depend on the unit of measurement. The nats are the NLL's where
+    importance weights were drawn, else those of -ELBO; the unit says which.
+
+    References:
+        | Pixel Recurrent Neural Networks (van den Oord, Kalchbrenner & Kavukcuoglu, 2016)
+        | https://arxiv.org/abs/1601.06759
+
+    Arguments:
+        rows: Of the evaluation.
+        dimensions: D, how many discrete values an item has; None where its values are not discrete, or nobody knows.
+    """
+    if not dimensions:
+        return Unavailable("the items are not known to have a number of discrete values")
+    exact = rows.log_evidence is not None
+    nats = -rows.log_evidence if rows.log_evidence is not None else rows.neg_elbo
+    return mean(nats / (dimensions * math.log(2)), f"bits/dim, from {'the NLL' if exact else '-ELBO'}")
+
+
 def effective_samples(rows: Rows) -> Answer:
     r"""The median over items of the effective number of importance samples, :math:`(\sum w)^2 / \sum w^2`.
 

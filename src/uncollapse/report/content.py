@@ -37,6 +37,7 @@ KINDS = {
 }
 _VERSIONS = ("uncollapse", "torch", "python", "system")
 _TEXTS = 20  # runs whose texts are shown
+_PICTURE = re.compile("data:image/png;base64,[A-Za-z0-9+/]+={0,2}")
 
 
 class Cell(NamedTuple):
@@ -272,6 +273,11 @@ def _versions(runs: Sequence[Run]) -> list[tuple[str, str]]:
     data = sorted({str(run.about["data"])[:16] for run in runs})
     said["data (SHA-256 begins)"] = data
     return [(name, ", ".join(each)) for name, each in said.items() if each]
+
+
+def is_picture(text: str) -> bool:
+    """Whether an example is an image, as a data URI that holds nothing else."""
+    return _PICTURE.fullmatch(text) is not None
 
 
 def plain(text: str) -> str:

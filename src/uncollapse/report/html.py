@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from uncollapse.errors import InputError
-from uncollapse.report.content import Content, as_json, kind_of, plain, sign_of
+from uncollapse.report.content import Content, as_json, is_picture, kind_of, plain, sign_of
 from uncollapse.report.interactive import drawn
 from uncollapse.report.references import bibtex
 
@@ -36,6 +36,7 @@ def html(content: Content) -> str:
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"kind": kind_of, "sign": sign_of, "bibtex": lambda named: bibtex(*named)}
+    environment.tests |= {"picture": is_picture}
     environment.finalize = _finalised
     page = environment.from_string(_own("page.html.j2"))
     figures = [*content.curves, *content.ways, *content.scatters, *content.films, *content.heats]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from uncollapse.report.content import Content, Table, Texts, plain, sign_of
+from uncollapse.report.content import Content, Table, Texts, is_picture, plain, sign_of
 from uncollapse.report.references import bibtex
 from uncollapse.report.sparklines import sparkline
 
@@ -62,12 +62,16 @@ def _curves(content: Content) -> Iterator[str]:
 
 def _examples(texts: Texts) -> Iterator[str]:
     yield f"\n## Examples: {_text(texts.name)}"
-    yield from _items("From the prior", map(_text, texts.samples))
+    yield from _items("From the prior", map(_example, texts.samples))
     yield from _items(
-        "Encoded and decoded again", (f"{_text(item)} → {_text(made)}" for item, made in texts.reconstructions)
+        "Encoded and decoded again", (f"{_example(item)} → {_example(made)}" for item, made in texts.reconstructions)
     )
     for line in texts.interpolations:
-        yield from _items("From one posterior mean to another", map(_text, line))
+        yield from _items("From one posterior mean to another", map(_example, line))
+
+
+def _example(text: str) -> str:
+    return f"![image]({text})" if is_picture(text) else _text(text)
 
 
 def _items(title: str, items: Iterator[str]) -> Iterator[str]:
