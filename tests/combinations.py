@@ -33,6 +33,8 @@ TINY = {
     "embedding": 16,
     "hidden": 16,
     "channels": 4,
+    "features": 8,
+    "kernels": 3,
     "latent": 8,
     "components": 4,
     "count": 2,
@@ -100,7 +102,8 @@ def _tiny(said: Any, name: str = "") -> Any:
     if isinstance(said, Mapping):
         return {key: _tiny(value, key) for key, value in said.items()}
     if name in TINY and said is not None:
-        return [TINY[name]] if isinstance(said, list | tuple) else TINY[name]
+        # As many as the least of networks take.
+        return [TINY[name]] * (3 if name == "kernels" else 1) if isinstance(said, list | tuple) else TINY[name]
     return said
 
 

@@ -249,6 +249,8 @@ def test_a_remedys_patch_changes_the_spec(name: str) -> None:
             continue
         if recipe != "vector" and not reads(recipe, name):
             continue
+        if "omniglot" in recipe and name in ("sigma-vae", "lidvae", "inverse-lipschitz"):
+            continue  # Of decoders that write all elements at once.
         files = recipes()[recipe].spec.get("data", {}).get("kind") in ("text", "vectors", "images")
         given = ["data.train=a.txt"] if files else []
         same = validated(compose(recipe, [name], given)) == validated(compose(recipe, [], given))
@@ -268,7 +270,7 @@ def test_every_entry_of_a_patch_arrives_in_the_spec(name: str) -> None:
 def test_a_remedy_says_what_it_is(remedy: catalogue.Remedy) -> None:
     assert remedy.says.endswith(".")
     assert len(remedy.says) < 200
-    if remedy.name not in ("plain", "language-model"):
+    if remedy.name not in ("plain", "language-model", "without-z"):
         assert remedy.place is not None
     if remedy.name != "plain":
         assert remedy.cite

@@ -45,6 +45,8 @@ def same(one: Tensor, other: Tensor) -> bool:
         *((recipe, name) for name in remedies() for recipe in RECIPES if reads(recipe, [name])),
         ("text-transformer", "plain"),
         ("text-transformer", "historyless"),
+        *(("small-omniglot", name) for name in ("plain", "aggressive", "free-bits", "vampprior", "without-z")),
+        *(("he2019-omniglot-released", name) for name in ("plain", "without-z")),
     ],
 )
 def test_a_remedy_alone(recipe: str, name: str, folder: Path, tmp_path: Path, device: torch.device) -> None:

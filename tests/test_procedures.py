@@ -203,6 +203,7 @@ def epochs_until_joint(until: UntilInformationDrops, values: list[float]) -> int
         (UntilInformationDrops("published"), [1.0, 2.0, 1.99, 3.0], 3),
         (UntilInformationDrops("published"), [-0.1], 1),
         (UntilInformationDrops("published", start=-1.0), [-0.1, 0.2], -1),
+        (UntilInformationDrops("published", patience=3), [1.0, 2.0, 1.5, 1.9, 2.1, 2.0], 6),
         (UntilInformationDrops("full"), [1.0, 2.0, 1.95, 1.85], 4),
         (UntilInformationDrops("full", min_steps=40), [1.0, 0.5, 0.5, 0.5], 4),
         (UntilInformationDrops("full", max_epochs=2), [1.0, 2.0], 2),

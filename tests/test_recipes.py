@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -15,12 +17,20 @@ from uncollapse.experiment.spec import Spec, validated
 OF_TOKENS = {name for name, remedy in remedies().items() if "vocabulary" in remedy.needs}
 OF_SHAPES = {name for name, remedy in remedies().items() if "shape" in remedy.needs}
 OF_TEXT = ("demo", "he2019-synthetic", "he2019-text", "ptb", "snli-small", "text", "text-transformer")
-OF_SHAPE = ("digits", "images", "vectors")
+OF_PIXELS = ("small-omniglot", "he2019-omniglot", "he2019-omniglot-released")
+OF_SHAPE = ("digits", "images", "vectors", *OF_PIXELS)
+#: What is of decoders that write all elements at once.
+AT_ONCE = ("sigma-vae", "lidvae", "inverse-lipschitz")
 COMBINATIONS = [*remedies(), "aggressive+anneal", "aggressive+beta", "aggressive+slow-anneal"]
 REFUSED = {
     **{("vector", name): "leaves to you" for name, remedy in remedies().items() if "model" in remedy.patch},
-    **{(kind, name): f"which data of the kind `{kind}` does not have" for kind in OF_SHAPE for name in OF_TOKENS},
+    **{
+        (recipe, name): f"which data of the kind `{'images' if recipe in OF_PIXELS else recipe}` does not have"
+        for recipe in OF_SHAPE
+        for name in OF_TOKENS
+    },
     **{(recipe, name): "needs the shape of an item" for recipe in OF_TEXT for name in OF_SHAPES},
+    **{(recipe, name): "has no meaning where `model.decoder.kind` is" for recipe in OF_PIXELS for name in AT_ONCE},
 }
 
 
@@ -40,10 +50,13 @@ def test_these_are_the_recipes() -> None:
     assert set(recipes()) == {
         "demo",
         "digits",
+        "he2019-omniglot",
+        "he2019-omniglot-released",
         "he2019-synthetic",
         "he2019-text",
         "images",
         "ptb",
+        "small-omniglot",
         "snli-small",
         "text",
         "text-transformer",
@@ -108,7 +121,18 @@ def test_the_faithful_recipes_stop_on_the_published_information(recipe: str, rem
         "max_epochs": None,
         "max_steps": None,
         "start": start,
+        "patience": 1,
     }
+
+
+def test_the_image_recipes_are_the_published_experiment() -> None:
+    for recipe in ("he2019-omniglot", "he2019-omniglot-released"):
+        spec = spec_of(recipe, "aggressive")
+        assert spec.training.plateau.patience == 20  # pyright: ignore[reportAttributeAccessIssue]
+        procedure: Any = spec.training.procedure
+        assert (procedure.window, procedure.ties, procedure.until.patience) == (10, "continue", 5)
+        assert procedure.until.estimator == "published"
+        assert spec.data.batch_size == 50  # pyright: ignore[reportAttributeAccessIssue]
 
 
 OTHERS = ["text", "text-transformer", "ptb", "snli-small", "demo", "vector", "vectors", "digits", "images"]

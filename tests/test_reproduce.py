@@ -94,7 +94,7 @@ def test_what_departs_from_the_source_says_so() -> None:
 @pytest.mark.parametrize(
     ("name", "size", "data", "said"),
     [
-        ("he2019/table2", "small", None, "no networks for images yet"),
+        ("he2019/table2", "small", None, "it needs Burda.s split"),
         ("he2019/table1", "paper", None, "give `--data FILE`"),
         ("he2019/figure2", "small", Path("a.txt"), "makes its own data"),
         ("he2019/figur2", "small", None, "Did you mean `he2019/figure2`"),

@@ -22,14 +22,23 @@ WAYS: Mapping[str, tuple[str, ...]] = {"mean": (), "sample": ()}
 def written(decoder: nn.Module, z: Tensor, how: How) -> Tensor:
     """The means of p(x | z) for z (N, ...), or draws from it, with shape (N, ...).
 
+    Of a decoder that draws pixel by pixel, "mean" takes the more probable value of each in turn.
+
     Raises:
         InputError: for another way, a law without means, and a decoder that looks at what it is to write.
     """
     way = how.way or next(iter(WAYS))
     if way not in WAYS:
         raise unknown("way of writing tensors", way, WAYS)
+    if "paint" in dir(decoder):
+        return torch.cat([_painted(decoder, part, way) for part in z.split(ITEMS)])
     laws = (_law(decoder, part.unsqueeze(0)) for part in z.split(ITEMS))
     return torch.cat([(law.sample() if way == "sample" else _mean(law)).squeeze(0) for law in laws])
+
+
+def _painted(decoder: Any, z: Tensor, way: str) -> Tensor:
+    even = None if way == "sample" else z.new_full((len(z), *decoder.shape), 0.5)
+    return decoder.paint(z, even)
 
 
 def _law(decoder: nn.Module, z: Tensor) -> Distribution:

@@ -21,7 +21,20 @@ from uncollapse.data.kinds import KINDS, kind
 from uncollapse.errors import InputError
 from uncollapse.experiment import models
 from uncollapse.experiment.sections import GIVEN, Described, mark, parameters, section
-from uncollapse.nets import awd, convolution, dilated, hybrid, injective, lstm, mlp, recurrent, stochastic, transformer
+from uncollapse.nets import (
+    awd,
+    convolution,
+    dilated,
+    hybrid,
+    injective,
+    lstm,
+    mlp,
+    pixelcnn,
+    recurrent,
+    residual,
+    stochastic,
+    transformer,
+)
 from uncollapse.nets.critics import BottleneckCritic, LatentCritic
 from uncollapse.nets.heads import BagOfWords
 from uncollapse.nets.vamp import VampPrior
@@ -57,6 +70,7 @@ SLOTS: dict[str, Table] = {
         "hybrid": hybrid.HybridEncoder,
         "mlp": mlp.MLPEncoder,
         "cnn": convolution.ConvolutionalEncoder,
+        "residual": residual.ResidualEncoder,
     },
     "decoders": {
         "lstm": lstm.LSTMDecoder,
@@ -67,6 +81,8 @@ SLOTS: dict[str, Table] = {
         "injective-lstm": injective.InjectiveDecoder,
         "mlp": mlp.MLPDecoder,
         "cnn": convolution.ConvolutionalDecoder,
+        "pixelcnn": pixelcnn.PixelCNNDecoder,
+        "gated-pixelcnn": pixelcnn.GatedPixelCNNDecoder,
     },
     "backward-encoders": {"lstm": stochastic.BackwardLSTM},
     "stochastic-decoders": {"lstm": stochastic.StochasticLSTM},

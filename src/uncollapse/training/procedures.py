@@ -122,7 +122,8 @@ class UntilInformationDrops:
     With `estimator="published"` it ends at the first epoch whose MI, estimated within evaluation batches, is below
     that of the epoch before, as in the code of He et al. That estimate is noisy, and capped at the log of the
     batch size. With "full" (the default) the MI over the whole split, averaged over several draws, must fall below
-    the best so far by more than its own standard error, after at least `min_steps` outer steps.
+    the best so far by more than its own standard error, after at least `min_steps` outer steps. With a `patience` of
+    more than one, as in the code for images, each epoch is held against the best so far whatever the estimator.
 
     Arguments:
         estimator: "full" or "published".
@@ -130,6 +131,7 @@ class UntilInformationDrops:
         max_epochs: Epochs after which it ends in any case; None for no cap.
         max_steps: Outer steps after which it ends in any case, also within an epoch; None for no cap.
         start: The MI that the first epoch is held against (0 for text, -1 for the synthetic set in the code).
+        patience: How many such epochs there must be, in all and not in a row; 5 in the code for images.
     """
 
     estimator: Literal["full", "published"] = "full"
@@ -137,21 +139,26 @@ class UntilInformationDrops:
     max_epochs: Count | None = None
     max_steps: Count | None = None
     start: float = 0.0
+    patience: Count = 1
 
     @property
     def figure(self) -> str:
         """What of a validation it reads."""
         return "mi" if self.estimator == "full" else "mi_published"
 
-    def __call__(self, epoch: int, step: int, validation: Evaluation, reference: float) -> tuple[bool, float]:
-        """Whether to end, and the reference for the next epoch."""
+    def __call__(
+        self, epoch: int, step: int, validation: Evaluation, reference: float, failures: int
+    ) -> tuple[bool, float, int]:
+        """Whether to end, and the reference and the number of failures for the next epoch."""
         mi = getattr(validation, self.figure)
         if not isinstance(mi, Estimate):
             raise InputError(f"aggressive training needs the validation split's mutual information: {mi.reason}")
         margin = mi.se if self.estimator == "full" else 0.0
-        dropped = mi.value + margin < reference and step >= self.min_steps
+        failures += mi.value + margin < reference and step >= self.min_steps
         capped = self.max_epochs is not None and epoch + 1 >= self.max_epochs
-        return dropped or capped, max(mi.value, reference) if self.estimator == "full" else mi.value
+        best = self.estimator == "full" or self.patience > 1
+        reference = max(mi.value, reference) if best else mi.value
+        return capped or failures >= self.patience, reference, failures
 
 
 @dataclass
@@ -191,6 +198,7 @@ class Aggressive:
 
     active: bool = field(default=True, init=False)
     reference: float | None = field(default=None, init=False)
+    failures: int = field(default=0, init=False)
     stretch: Tensor | float = field(default=1.0, init=False)
 
     def __call__(self, play: Play, x: Batch) -> Loss:
@@ -244,15 +252,17 @@ class Aggressive:
     def observe(self, epoch: int, step: int, validation: Evaluation) -> None:
         if self.active:
             reference = self.until.start if self.reference is None else self.reference
-            ended, self.reference = self.until(epoch, step, validation, reference)
+            ended, self.reference, self.failures = self.until(epoch, step, validation, reference, self.failures)
             self.active = not ended
 
     def memory(self) -> dict[str, Any]:
         stretch = {"stretch": float(self.stretch)} if self.clip == "ratio" else {}
-        return {"active": self.active, "reference": self.reference, **stretch}
+        failures = {"failures": self.failures} if self.until.patience > 1 else {}
+        return {"active": self.active, "reference": self.reference, **failures, **stretch}
 
     def recall(self, memory: dict[str, Any]) -> None:
         self.active, self.reference = memory["active"], memory["reference"]
+        self.failures = memory.get("failures", 0)
         self.stretch = memory.get("stretch", 1.0)
 
 
