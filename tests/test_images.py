@@ -120,6 +120,12 @@ def test_pixels_drawn_once_have_the_probability_of_their_intensity(tmp_path: Pat
     assert share == pytest.approx(0.2, abs=5 * math.sqrt(0.16 / 32_000))
 
 
+def test_what_is_drawn_once_is_a_function_of_the_seed() -> None:
+    one, same, other = (Pictures((1, 6, 5), "fixed", seed).settled(PICTURES[:, None]) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(one, same)
+    assert (one != other).any()
+
+
 def test_fixed_pixels_are_the_same_in_every_epoch(file: Path) -> None:
     data = load(file, binarise="fixed")
     assert binary(whole(data, "train"))
