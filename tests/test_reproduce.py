@@ -237,8 +237,11 @@ def test_a_miniature_is_told_and_kept(
     assert len(runs) == 1
 
 
-def test_evaluations_differ_by_their_draws_alone(miniature: Path) -> None:
-    found = json.loads((miniature / "small" / "mini-evaluations.json").read_text())["runs"]["plain"]
+def test_evaluations_differ_by_their_draws_alone(
+    miniature: Path, text: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = ask(capsys, "reproduce", "mini/evaluations", "--data", text, "--out", miniature, "--json")
+    found = json.loads(told)["runs"]["plain"]
     assert found["nll"]["n"] == reproduce.EVALUATIONS
     assert 0 < found["nll"]["variance"] < 0.1
     assert found["kl"]["variance"] == 0
