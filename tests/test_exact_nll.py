@@ -23,7 +23,11 @@ from uncollapse.metrics.evaluation import evaluate
 from uncollapse.metrics.subject import evaluating
 from uncollapse.training.trainer import Trainer
 
-ROWS = [name for name, remedy in remedies().items() if set(remedy.needs) <= set(KINDS["vectors"].facts)]
+ROWS = [
+    name
+    for name, remedy in remedies().items()
+    if set(remedy.needs) <= set(KINDS["vectors"].facts) and "model.latent" not in remedy.without
+]
 #: What two units cannot be, and a concentration that draws of it can cover the circle by.
 SIZES = {
     "choices": ["model.latent=4", "model.posterior.classes=2", "model.prior.classes=2"],

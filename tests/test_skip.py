@@ -15,7 +15,11 @@ from uncollapse.experiment.parts import SLOTS
 pytestmark = pytest.mark.usefixtures("float64")
 
 WIDTH = 8
-DECODERS = {name: made for name, made in SLOTS["decoders"].items() if "skip" in inspect.signature(made).parameters}
+DECODERS = {
+    name: made
+    for name, made in SLOTS["decoders"].items()
+    if {"skip", "vocabulary"} <= inspect.signature(made).parameters.keys()
+}
 
 
 def decoder(name: str, skip: bool = True) -> Any:
