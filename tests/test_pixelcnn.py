@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from uncollapse.data.kinds import How
+from uncollapse.data.tensors import written
 from uncollapse.errors import InputError
 from uncollapse.nets.causal import Memory
 from uncollapse.nets.pixelcnn import KERNELS, Autoregressive, GatedPixelCNNDecoder, PixelCNNDecoder
@@ -161,3 +163,12 @@ def test_a_memory_keeps_what_a_convolution_sees(float64: None) -> None:
         for memory.column in range(5):
             torch.testing.assert_close(memory.step(layer, None)[..., 0, 0], whole[..., memory.row, memory.column])
             memory.see(layer, x[..., memory.row : memory.row + 1, memory.column : memory.column + 1])
+
+
+def test_it_writes_by_drawing_and_by_the_more_probable_pixels_where_that_is_asked_for() -> None:
+    decoder, z = made("residual"), torch.randn(3, 3)
+    torch.manual_seed(0)
+    drawn = written(decoder, z, How())
+    torch.manual_seed(0)
+    assert torch.equal(drawn, decoder.paint(z))
+    assert torch.equal(written(decoder, z, How("mean")), decoder.paint(z, torch.full((3, *SHAPE), 0.5)))

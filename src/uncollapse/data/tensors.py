@@ -22,15 +22,17 @@ WAYS: Mapping[str, tuple[str, ...]] = {"mean": (), "sample": ()}
 def written(decoder: nn.Module, z: Tensor, how: How) -> Tensor:
     """The means of p(x | z) for z (N, ...), or draws from it, with shape (N, ...).
 
-    Of a decoder that draws pixel by pixel, "mean" takes the more probable value of each in turn.
+    A decoder that draws pixel by pixel draws where nobody says how: the more probable value of each pixel in turn, which
+    is its "mean", hardly ever leaves the ground of a drawing.
 
     Raises:
         InputError: for another way, a law without means, and a decoder that looks at what it is to write.
     """
-    way = how.way or next(iter(WAYS))
+    paints = "paint" in dir(decoder)
+    way = how.way or ("sample" if paints else next(iter(WAYS)))
     if way not in WAYS:
         raise unknown("way of writing tensors", way, WAYS)
-    if "paint" in dir(decoder):
+    if paints:
         return torch.cat([_painted(decoder, part, way) for part in z.split(ITEMS)])
     laws = (_law(decoder, part.unsqueeze(0)) for part in z.split(ITEMS))
     return torch.cat([(law.sample() if way == "sample" else _mean(law)).squeeze(0) for law in laws])
