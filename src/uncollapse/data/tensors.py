@@ -22,8 +22,8 @@ WAYS: Mapping[str, tuple[str, ...]] = {"mean": (), "sample": ()}
 def written(decoder: nn.Module, z: Tensor, how: How) -> Tensor:
     """The means of p(x | z) for z (N, ...), or draws from it, with shape (N, ...).
 
-    A decoder that draws pixel by pixel draws where nobody says how: the more probable value of each pixel in turn, which
-    is its "mean", hardly ever leaves the ground of a drawing.
+    A decoder that draws pixel by pixel does so where nobody says how: its "mean", the more probable value of each pixel
+    in turn, hardly ever leaves the ground of a drawing.
 
     Raises:
         InputError: for another way, a law without means, and a decoder that looks at what it is to write.
