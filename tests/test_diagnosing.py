@@ -89,6 +89,26 @@ def test_after_a_mismatch_the_weight_of_the_rate_is_set_where_no_remedy_moves_it
     assert "1 already" in charged.advice
 
 
+@pytest.mark.parametrize(
+    ("remedy", "says"), [("beta", "Weigh the KL by 1"), ("anneal", "schedule"), ("plain", "")], ids=lambda one: one
+)
+def test_a_weight_below_one_is_told_from_a_climb_that_has_not_ended(
+    remedy: str, says: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = ["model.latent=2", "training.max_epochs=1", "model.encoder.hidden=8", "model.decoder.hidden=8"]
+    sets = [part for value in small for part in ("--set", value)]
+    asked = ["fit", "text", "--train", str(run.parent / "t.txt"), "--out", str(tmp_path / "run"), "--with", remedy]
+    assert main([*asked, *sets, "--samples", "0", "--quiet"]) == 0
+    capsys.readouterr()
+    assert main(["diagnose", str(tmp_path / "run"), "--json"]) == 0
+    found = {one["name"]: one for one in json.loads(capsys.readouterr().out)["findings"]}["loss-scale"]
+    assert says in found["advice"]
+    assert bool(found["advice"]) == bool(says)
+    if remedy == "beta":
+        assert found["command"].startswith("uncollapse fit text --train ")
+        assert "--with" not in found["command"]
+
+
 def test_remedies_that_weigh_the_rate_are_known() -> None:
     assert _weighing(["anneal", "free-bits", "cyclical", "beta", "aggressive", "plain"]) == [
         "anneal",

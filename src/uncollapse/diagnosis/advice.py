@@ -131,6 +131,8 @@ def advised(state: str, ways: Ways, used: Sequence[str] = (), audited: bool = Tr
                 "Train on: figures of a model that is still learning say little of its end.",
                 ways.train(more="training.max_epochs=200"),
             )
+        case "constant weight":
+            return Next("Weigh the KL by 1, where a likelihood and draws of the prior are wanted.", ways.charge())
         case "loss-scale":
             return Next(
                 "Train until the schedule has reached 1, or take a shorter one.",

@@ -273,7 +273,8 @@ def _loss_scale(e: Evidence, ways: Ways, verdict: str) -> Finding:
     off = abs(weight - 1) > SLACK
     says = "what the KL was weighed by at the end" + (": the bound weighs it by 1" if off else "")
     standing: Standing = "bad" if off else "fine"
-    then = advised("loss-scale", ways) if off else Next()
+    climbs = e.history is not None and e.history.climbs
+    then = advised("loss-scale" if climbs else "constant weight", ways) if off else Next()
     return Finding("loss-scale", weight, None, says, standing, "", 1.0, then.advice, then.command)
 
 

@@ -36,6 +36,8 @@ class History(NamedTuple):
     """Of every validation."""
     rate_weight: float | None = None
     """What the KL was weighed by at the end."""
+    climbs: bool = True
+    """Whether a schedule moves that weight."""
     stability: float | None = None
     """The correlation of posterior means between the last two probes."""
     unfinished: str = ""

@@ -92,6 +92,7 @@ def _history(path: Path, spec: Spec, stands: str | None) -> History:
     return History(
         neg_elbo=[value for value in values if isinstance(value, int | float)],
         rate_weight=float(dialled if isinstance(dialled, int | float) else weight),
+        climbs=getattr(spec.training.dials.get(RATE), "kind", "constant") != "constant",
         stability=_stability(path),
         unfinished=stands or "",
     )
