@@ -8,12 +8,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import uncollapse as uc
 from uncollapse.data.kinds import How
 from uncollapse.data.tensors import written
 from uncollapse.errors import InputError
 from uncollapse.nets.causal import Memory
 from uncollapse.nets.pixelcnn import KERNELS, Autoregressive, GatedPixelCNNDecoder, PixelCNNDecoder
 from uncollapse.nets.residual import ResidualEncoder
+from uncollapse.training.descent import Descent
+from uncollapse.training.procedures import Aggressive
 
 SHAPE = (1, 6, 5)
 MADE: dict[str, Any] = {
@@ -146,7 +149,7 @@ def test_a_residual_encoder_halves_an_image_block_by_block() -> None:
         (lambda: PixelCNNDecoder(SHAPE, 2, kernels=[3, 4, 3]), "a kernel of 4 pixels has no pixel in its middle"),
         (lambda: PixelCNNDecoder(SHAPE, 2, kernels=[3, 3]), "give at least 3 `kernels`"),
         (lambda: GatedPixelCNNDecoder(SHAPE, 0, kernels=[3], skip=True), "nothing for `skip` to hand on"),
-        (lambda: ResidualEncoder((4, 4), 2), "choose another one, such as `mlp`"),
+        (lambda: ResidualEncoder((4, 4), 2), "choose another network, such as `mlp`"),
     ],
 )
 def test_what_cannot_be_built_is_said(make: Any, says: str) -> None:
@@ -172,3 +175,21 @@ def test_it_writes_by_drawing_and_by_the_more_probable_pixels_where_that_is_aske
     torch.manual_seed(0)
     assert torch.equal(drawn, decoder.paint(z))
     assert torch.equal(written(decoder, z, How("mean")), decoder.paint(z, torch.full((3, *SHAPE), 0.5)))
+
+
+@pytest.mark.parametrize("clip", ["joint", "own"])
+def test_in_inner_steps_batch_normalisation_goes_on_while_the_decoders_weights_stay(clip: Any) -> None:
+    """As in the code of He et al. (2019)."""
+    decoder = PixelCNNDecoder(SHAPE, 2, kernels=[3, 3, 3], channels=4, maps=1)
+    encoder = uc.Posterior(ResidualEncoder(SHAPE, 4, channels=[4], features=4), uc.gaussian, (2, 2))
+    x = torch.rand(6, *SHAPE).round()
+    descent = Descent(uc.VAE(encoder, decoder, uc.StandardNormal(2)), [x])
+    seen: list[tuple[int, Tensor]] = []
+    decoder.register_forward_pre_hook(
+        lambda *_: seen.append((int(decoder.norm.num_batches_tracked), decoder.first.weight.detach().clone()))  # pyright: ignore
+    )
+    Aggressive(budget=3, clip=clip)(descent, x)
+    assert [count for count, _ in seen] == [0, 1, 2, 3]
+    assert decoder.norm.num_batches_tracked == 4
+    assert all(torch.equal(weight, seen[0][1]) for _, weight in seen)
+    assert not torch.equal(decoder.first.weight, seen[0][1])

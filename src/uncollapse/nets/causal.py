@@ -53,7 +53,11 @@ class Causal(Convolution):
         """The same image with other channels, (N, outputs, H, W)."""
         (height, width), above, left = self.kernel_size, self.above, self.left
         around = left, width - 1 - left, above, height - 1 - above
-        return F.conv2d(F.pad(input, around), self.weight * self.mask)
+        return F.conv2d(F.pad(input, around), self.seeing())
+
+    def seeing(self) -> Tensor:
+        """The weights, 0 where they are masked."""
+        return self.weight * self.mask
 
 
 class Memory:
@@ -68,6 +72,7 @@ class Memory:
         self.count, self.height, self.width = count, height, width
         self.row, self.column, self.columns = 0, 0, 1
         self._seen: dict[Causal, Tensor] = {}
+        self._weights: dict[Causal, Tensor] = {}
 
     def step(self, layer: Causal, part: Tensor | None) -> Tensor:
         """What a convolution makes of all before here, and of the part from here on where that is known.
@@ -80,7 +85,8 @@ class Memory:
             self.see(layer, part)
         rows = slice(self.row, self.row + layer.kernel_size[0])
         columns = slice(self.column, self.column + layer.kernel_size[1] - 1 + self.columns)
-        return F.conv2d(self._of(layer)[:, :, rows, columns], layer.weight * layer.mask)
+        window = self._of(layer)[:, :, rows, columns]
+        return F.conv2d(window, self._weights[layer])
 
     def see(self, layer: Causal, part: Tensor) -> None:
         """Keeps a part of an image, (N, inputs, 1, w), from here on, for a convolution."""
@@ -92,6 +98,7 @@ class Memory:
             right = max(0, layer.kernel_size[1] - 1 - layer.left)
             shape = self.count, layer.in_channels, self.height + layer.above + 1, self.width + layer.left + right
             self._seen[layer] = layer.weight.new_zeros(shape)
+            self._weights[layer] = layer.seeing()
         return self._seen[layer]
 
 

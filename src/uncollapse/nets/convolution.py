@@ -34,7 +34,7 @@ class ConvolutionalEncoder(nn.Module):
         hidden: list[Count] = [256],  # noqa: B006
     ) -> None:
         super().__init__()
-        sides, depths = _halved(shape, channels)
+        sides, depths = halved(shape, channels)
         convolutions = (nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(depths))
         self.layers = nn.Sequential(
             *(layer for one in convolutions for layer in (one, nn.ReLU())),
@@ -80,7 +80,7 @@ class ConvolutionalDecoder(Elementwise):
         levels: int | None = None,
     ) -> None:
         super().__init__(shape, likelihood, variance, levels)
-        sides, depths = _halved(shape, channels)
+        sides, depths = halved(shape, channels)
         depths[0] *= self.numbers
         first = (depths[-1], *sides[-1])
         self.layers = nn.Sequential(
@@ -103,20 +103,29 @@ def _doubling(sides: list[tuple[int, int]], depths: list[int], i: int) -> nn.Con
     return nn.ConvTranspose2d(depths[i + 1], depths[i], 3, stride=2, padding=1, output_padding=odd)
 
 
-def _halved(shape: tuple[int, ...], channels: list[int]) -> tuple[list[tuple[int, int]], list[int]]:
+def halved(shape: tuple[int, ...], channels: list[int]) -> tuple[list[tuple[int, int]], list[int]]:
     """Height and width before and after each halving, and the channels there.
 
     Raises:
         InputError: for items that are no images.
     """
-    if len(shape) != 3:
-        raise InputError(
-            f"a convolutional network reads images, (channels, height, width), and an item of this data has the shape "
-            f"{tuple(shape)}: choose another network, such as `mlp`."
-        )
+    check_image(shape)
     depth, height, width = shape
     sides = [(height, width)]
     for _ in channels:
         height, width = (height + 1) // 2, (width + 1) // 2
         sides.append((height, width))
     return sides, [depth, *channels]
+
+
+def check_image(shape: tuple[int, ...]) -> None:
+    """Refuses items that are no images.
+
+    Raises:
+        InputError: for a shape other than (C, H, W).
+    """
+    if len(shape) != 3:
+        raise InputError(
+            f"a convolutional network reads images, (channels, height, width), and an item of this data has the shape "
+            f"{tuple(shape)}: choose another network, such as `mlp`."
+        )

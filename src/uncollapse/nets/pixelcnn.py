@@ -20,7 +20,8 @@ from torch.nn import functional as F
 from uncollapse.distributions.bits import Bits
 from uncollapse.errors import InputError
 from uncollapse.nets.causal import Causal, Convolution, Memory, interleaved, whole
-from uncollapse.nets.residual import XavierLinear, check_image
+from uncollapse.nets.convolution import check_image
+from uncollapse.nets.residual import XavierLinear
 from uncollapse.quantities import Count
 
 #: What a convolution makes of an image, whole or of the part that is known by now.

@@ -7,8 +7,8 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from uncollapse.errors import InputError
 from uncollapse.nets.causal import Convolution, interleaved
+from uncollapse.nets.convolution import halved
 from uncollapse.quantities import Count
 
 
@@ -37,13 +37,10 @@ class ResidualEncoder(nn.Module):
         features: Count = 512,
     ) -> None:
         super().__init__()
-        check_image(shape)
-        depth, height, width = shape
-        for _ in channels:
-            height, width = (height + 1) // 2, (width + 1) // 2
+        sides, depths = halved(shape, channels)
         self.layers = nn.Sequential(
-            *(Block(a, b) for a, b in pairwise([depth, *channels])),
-            Convolution([depth, *channels][-1], features, (height, width), bias=False),
+            *(Block(a, b) for a, b in pairwise(depths)),
+            Convolution(depths[-1], features, sides[-1], bias=False),
             nn.BatchNorm2d(features),
             nn.ELU(),
             nn.Flatten(),
@@ -83,16 +80,3 @@ class XavierLinear(nn.Linear):
     def reset_parameters(self) -> None:
         nn.init.xavier_uniform_(self.weight)
         nn.init.zeros_(self.bias)
-
-
-def check_image(shape: tuple[int, ...]) -> None:
-    """Refuses items that are no images.
-
-    Raises:
-        InputError: for a shape other than (C, H, W).
-    """
-    if len(shape) != 3:
-        raise InputError(
-            f"this network is of images, (channels, height, width), and an item of this data has the shape "
-            f"{tuple(shape)}: choose another one, such as `mlp`."
-        )
