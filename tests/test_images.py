@@ -234,7 +234,7 @@ def test_an_item_is_a_file_a_place_in_one_or_a_line(file: Path) -> None:
         ("7", "`7` is a number, and no picture goes by one alone: give FILE:7"),
         ("{file}:90", "is not there: there are 90 pictures, counted from 0"),
         ("{file}.no", "no pictures|No such file"),
-        ("", "nothing names no picture: give an image file"),
+        ("", "an empty name is of no picture: give an image file"),
         ("data:image/png;base64,AAAA", "is no data URI as `generate` writes it: give a file"),
         (png.in_a_line(np.zeros((2, 2, 1), np.uint8)), "the picture of a data URI has pictures of 2 x 2 in 1 channel"),
     ],

@@ -82,7 +82,7 @@ def reconstruct(
     Arguments:
         run: The run's folder.
         file: The items, as those that the run was trained on.
-        decode: How an item is chosen; greedy of text and mean of numbers where it is not given.
+        decode: How an item is chosen; greedy of text, the mean of numbers, a draw of a PixelCNN where it is not given.
         sample: From a draw of the posterior instead of its mean.
         width: Of `beam`, 5 where it is not given.
         max_length: The most tokens of a text; as many as the longest training item has where it is not given.
@@ -120,7 +120,7 @@ def interpolate(
         first: An item, such as "a sentence" of a text, 1,0.5,2 of a table, or FILE:0 of images in a file.
         second: Another one.
         steps: How many items, both ends included.
-        decode: How an item is chosen; greedy of text and mean of numbers where it is not given.
+        decode: How an item is chosen; greedy of text, the mean of numbers, a draw of a PixelCNN where it is not given.
         width: Of `beam`, 5 where it is not given.
         max_length: The most tokens of a text; as many as the longest training item has where it is not given.
         out: A .png file for all images in a grid, in place of lines; one that is there is replaced.
@@ -159,7 +159,7 @@ def traverse(
         units: A unit, counted from 0; repeatable, and all where it is not given.
         steps: How many items a unit, both ends included.
         span: A unit goes from minus this to this; under a standard normal prior in standard deviations.
-        decode: How an item is chosen; greedy of text and mean of numbers where it is not given.
+        decode: How an item is chosen; greedy of text, the mean of numbers, a draw of a PixelCNN where it is not given.
         width: Of `beam`, 5 where it is not given.
         max_length: The most tokens of a text; as many as the longest training item has where it is not given.
         out: A .png file for all images in a grid, a row a unit, in place of lines; one that is there is replaced.

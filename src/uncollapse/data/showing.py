@@ -110,7 +110,9 @@ class Pictures:
         if said.startswith(png.URI):
             return self._from_line(said)
         if not said.strip():
-            raise InputError("nothing names no picture: give an image file, or a place in a file of several, FILE:0.")
+            raise InputError(
+                "an empty name is of no picture: give an image file, or a place in a file of several, FILE:0."
+            )
         file, colon, place = said.rpartition(":")
         if not place.isdecimal() or len(place) > 9:
             file, place = said, "0"

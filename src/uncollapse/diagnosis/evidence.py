@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from uncollapse.bound import Batch
+from uncollapse.bound import Batch, device
 from uncollapse.data.batches import numbered, source
 from uncollapse.diagnosis.audit import UNCHECKED, Audit, LossOf, audit
 from uncollapse.diagnosis.refined import Refined, refined, resampled
@@ -104,6 +104,7 @@ def gathered(
 
 
 def _prior(model: Any, some: _Some) -> Distribution | None:
-    with evaluating(model), seeded(0, "prior"):
-        p = ask(model, placed(model, some[0])).p
+    x = placed(model, some[0])
+    with evaluating(model), seeded(0, "prior", device=device(x)):
+        p = ask(model, x).p
     return None if p is None else operations.rebuild(p, {k: v.cpu() for k, v in operations.parameters(p).items()})

@@ -97,8 +97,8 @@ class Evaluation:
             some, each = sum(map(bool, self.active_by_channel)), self.variance_of_means[0].numel()
             channels = f"{some} of {len(self.active_by_channel)}, by any of {each} units in each"
             lines.append(f"{'active channels':<{width}}  {channels}")
-        if self.used_categories is not None:
-            lines.append(f"{'used_categories':<{width}}  {self.used_categories}")
+        if (used := self.used_categories) is not None:
+            lines.append(f"{'used_categories':<{width}}  {used}")
         return "\n".join(lines + [f"warning: {text}" for text in self.warnings])
 
 
