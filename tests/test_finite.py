@@ -32,7 +32,10 @@ class Decoder(nn.Linear):
     strict = False
 
     def forward(self, z: Tensor, seen: Tensor) -> Distribution:
-        return Independent(Normal(super().forward(z), 1.0, validate_args=self.strict), 1, validate_args=self.strict)
+        mean = super().forward(z)
+        if self.strict:
+            mean = mean + 0 * mean  # torch takes an infinite mean, and refuses nan.
+        return Independent(Normal(mean, 1.0, validate_args=self.strict), 1, validate_args=self.strict)
 
 
 def small() -> uc.VAE:
