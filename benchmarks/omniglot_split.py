@@ -2,9 +2,9 @@
 
     python benchmarks/omniglot_split.py omniglot_28x28.npz FOLDER [--train 10000] [--test 1000]
 
-The source has `images` (N, 28, 28) and `drawer` (N,), counted from 1. Of the drawers up to 15, 1,345 drawings at random
-(seed 0) are for validation and the others, or the first so many of them in that order, for training; of the others' all,
-or so many at random, are for the test.
+The source has `images` (N, 28, 28) and `drawer` (N,), counted from 1. Of the drawers up to 15, 1,345 drawings at
+random (seed 0) are for validation and the others, or so many of them, for training; of the drawers after these all, or
+so many at random, are for the test.
 """
 
 from __future__ import annotations

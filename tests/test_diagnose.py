@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -21,6 +21,7 @@ from uncollapse.diagnosis.diagnose import diagnose
 from uncollapse.diagnosis.evidence import History
 from uncollapse.diagnosis.findings import FINDINGS, VERDICTS, Diagnosis, Finding
 from uncollapse.diagnosis.refined import Refined, refined
+from uncollapse.diagnosis.stability import stability
 from uncollapse.distributions.tokens import Tokens
 from uncollapse.metrics.directions import directions
 from uncollapse.metrics.estimate import Unavailable
@@ -320,6 +321,72 @@ def test_a_log_that_still_falls_is_under_trained() -> None:
     settled = diagnose(model, X, history=History([20.02, 20.0, 20.0], rate_weight=0.4))
     assert settled.verdict == "healthy"
     assert settled["loss-scale"].standing == "bad"
+
+
+def test_how_far_posteriors_still_change_is_the_closed_form() -> None:
+    draws = torch.Generator().manual_seed(0)
+    a, e = torch.randn(2, 4000, 3, generator=draws)
+    b = 0.6 * a + 0.8 * e
+
+    def rows(mean: Tensor, scale: float) -> Any:
+        return collect(
+            with_encoder(lambda x: uc.gaussian(x, torch.full_like(x, scale).log() * 2), torch.eye(3)), [mean]
+        )
+
+    found = stability(rows(a, 0.5), rows(b, 0.4))
+    assert found is not None
+    assert found.se == pytest.approx((1 - 0.6**2) / (3 * 4000) ** 0.5, rel=0.05)
+    assert found.means == pytest.approx(0.6, abs=4 * found.se)
+    assert found.widths == pytest.approx(0.25, rel=1e-4)
+    assert stability(rows(a, 0.5), rows(a[:100], 0.5)) is None
+    assert stability(rows(0 * a, 0.5), rows(b, 0.5)) is None
+
+
+class Class(NamedTuple):
+    """Items of classes."""
+
+    x: Tensor
+    given: Tensor
+
+    @property
+    def target(self) -> Tensor:
+        return self.x
+
+    @property
+    def seen(self) -> Tensor:
+        return self.given
+
+
+class ByClass(nn.Module):
+    """p(z | c) = N(c, I)."""
+
+    def forward(self, given: Tensor) -> Distribution:
+        return Independent(Normal(given, 1.0), 1)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_under_a_conditional_prior_a_z_that_says_nothing_is_of_the_item_s_own_prior(exact: bool) -> None:
+    """Another item's z says another class, which costs a decoder that uses z much, and is nothing of x."""
+    draws = torch.Generator().manual_seed(5)
+    c = 4 * torch.randn(400, 4, generator=draws).sign()
+    x = (c + torch.randn(400, 4, generator=draws)) @ WEIGHT.T + torch.randn(400, 12, generator=draws)
+    ratios = torch.tensor(LENGTHS).square()
+
+    def posterior(batch: Class) -> Distribution:
+        if not exact:
+            return Independent(Normal(batch.given, 1.0), 1)
+        mean = (batch.given + batch.x @ WEIGHT) / (1 + ratios)
+        return uc.gaussian(mean, -(1 + ratios).log().expand_as(mean))
+
+    model, data = uc.VAE(Fixed(posterior), LinearGaussian(WEIGHT, 1.0), ByClass()), Class(x, c)
+    said = uc.diagnose(model, data)
+    assert said.verdict == ("healthy" if exact else "inference collapse")
+    # E |W (z - z')|^2 / 2 of independent draws of the prior, less nothing: own z is a draw jointly with x.
+    worth = ratios.sum().item() if exact else 0.0
+    assert said["use"].value == pytest.approx(worth, abs=4 * (said["use"].se or 0))
+    assert said["true-posterior"].value == pytest.approx(ratios.sum().item(), rel=0.15)
+    ignoring = uc.VAE(Fixed(posterior), LinearGaussian(0 * WEIGHT, 1.0), ByClass())
+    assert uc.diagnose(ignoring, data).verdict == "model collapse"
 
 
 def test_a_posterior_that_depends_on_the_path_and_a_model_without_latents() -> None:

@@ -12,6 +12,7 @@ from uncollapse.diagnosis.advice import Python, Ways, advised
 from uncollapse.diagnosis.audit import Audit, LossOf
 from uncollapse.diagnosis.evidence import Evidence, History, gathered
 from uncollapse.diagnosis.findings import VERDICTS, Diagnosis, Finding, Next, Standing
+from uncollapse.diagnosis.stability import Stability
 from uncollapse.diagnosis.units import parts, positions, units
 from uncollapse.diagnosis.verdicts import (
     GAP,
@@ -20,10 +21,11 @@ from uncollapse.diagnosis.verdicts import (
     MISMATCH,
     NARROW,
     NEGLIGIBLE,
-    SURE,
+    SETTLED,
     clear,
     could_use,
     falling,
+    in_holes,
     last_fall,
     least_marginal_kl,
     mis_scaled,
@@ -216,7 +218,7 @@ def _aggregate(e: Evidence, then: Next, verdict: str) -> Finding:
 def _holes(e: Evidence, ways: Ways, used: Sequence[str]) -> Finding:
     if isinstance(e.holes, Unavailable):
         return _unknown("holes", e.holes)
-    many = e.holes.value > HOLES and e.holes.value - SURE * e.holes.se > RARE
+    many = in_holes(e.holes)
     says = f"draws of the prior where codes are rare; {RARE:.0%} where q(z) is the prior"
     then = advised("holes", ways, used) if many else Next()
     standing: Standing = "bad" if many else "fine"
@@ -259,9 +261,16 @@ def _of_training(e: Evidence, ways: Ways, verdict: str) -> Iterator[Finding]:
             says += f"; {e.history.unfinished}"
         told = then if still else Next()
         yield Finding("training", fall[0], None, says, standing, NATS, None, told.advice, told.command)
-    if (stable := e.history.stability) is not None:
-        says = "posterior means still change" if stable < 0.9 else "posterior means have settled"
-        yield Finding("stability", stable, None, says, "bad" if stable < 0.9 else "fine", "", 1.0)
+    if e.history.stability is not None:
+        yield _stability(e.history.stability)
+
+
+def _stability(found: Stability) -> Finding:
+    moving = found.means < SETTLED
+    says = "posterior means still change" if moving else "posterior means have settled"
+    if found.widths is not None:
+        says += f"; their widths have changed by {found.widths:.0%} since the look before"
+    return Finding("stability", found.means, found.se, says, "bad" if moving else "fine", "", 1.0)
 
 
 def _loss_scale(e: Evidence, ways: Ways, verdict: str) -> Finding:

@@ -14,6 +14,7 @@ from uncollapse.bound import Batch, device
 from uncollapse.data.batches import numbered, source
 from uncollapse.diagnosis.audit import UNCHECKED, Audit, LossOf, audit
 from uncollapse.diagnosis.refined import Refined, refined, resampled
+from uncollapse.diagnosis.stability import Stability
 from uncollapse.distributions import operations
 from uncollapse.inference import Inference, amortised
 from uncollapse.metrics.directions import Directions, directions
@@ -38,8 +39,8 @@ class History(NamedTuple):
     """What the KL was weighed by at the end."""
     climbs: bool = True
     """Whether a schedule moves that weight."""
-    stability: float | None = None
-    """The correlation of posterior means between the last two probes."""
+    stability: Stability | None = None
+    """How far posteriors agree between the last two probes."""
     unfinished: str = ""
     """Where the training stands, where it is not finished."""
 

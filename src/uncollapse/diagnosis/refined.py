@@ -30,7 +30,7 @@ from uncollapse.metrics.draws import draw
 from uncollapse.metrics.estimate import Unavailable
 from uncollapse.metrics.rows import Rows
 from uncollapse.metrics.subject import evaluating, frozen, placed
-from uncollapse.metrics.usage import law_of
+from uncollapse.metrics.usage import conditional, law_of
 from uncollapse.model import ask
 from uncollapse.randomness import generator, seeded
 from uncollapse.refinement import Values, detached, slopes
@@ -53,7 +53,8 @@ class Refined(NamedTuple):
     own_rate: Tensor
     """(n,), of the encoder's."""
     use: Tensor
-    """(n,), how much more the distortion is under the refined posterior of another item."""
+    """(n,), how much more the distortion is under the refined posterior of another item, or under a conditional
+    prior."""
     law: Distribution
     """The refined posteriors, on the CPU."""
 
@@ -97,6 +98,7 @@ def resampled(
     .. math:: \sum_k (w_{ik} - \overline{w_{jk}}^{j \ne i}) \log p(x_i | z_k), \quad w_{ik} \propto p(x_i | z_k)
 
     This is the true posterior among 64 codes: coarse, of any family of posteriors, and 0 where the decoder ignores z.
+    Under a conditional prior each item's pool is of draws of its own, which also are what its z is held against.
     """
     if rows.law is None or not rows.law.event_shape.numel():
         return Unavailable("there is no law of z given x alone")
@@ -106,10 +108,11 @@ def resampled(
             some = placed(model, items(x, slice(0, left)))
             law = law_of(rows, torch.searchsorted(rows.items, ids[:left]), some)
             device = next(iter(operations.parameters(law).values())).device
-            scores = _pool(model, some, law, codes.to(device), seed)[1].cpu().double()
+            _, scores, own_prior = _pool(model, some, law, codes.to(device), seed)
+            scores = scores.cpu().double()
             weights, n = scores.softmax(0), scores.shape[1]
-            others = (weights.sum(1, keepdim=True) - weights) / max(1, n - 1)
-            found.append(((weights - others) * scores).sum(0) if n > 1 else scores.new_zeros(1))
+            others = 1 / POOL if own_prior else (weights.sum(1, keepdim=True) - weights) / max(1, n - 1)
+            found.append(((weights - others) * scores).sum(0) if n > 1 or own_prior else scores.new_zeros(1))
             left -= len(ids)
             if left < 2:
                 break
@@ -148,17 +151,19 @@ def _elsewhere(model: Any, x: Batch, law: Any, own: Values, codes: Tensor, seed:
     """The encoder's answers, moved to the most likely of some codes; nothing for a family without a location."""
     if "loc" not in own or own["loc"].shape != law.batch_shape + law.event_shape:
         return []
-    pool, scores = _pool(model, x, law, codes, seed)
-    return [{**own, "loc": pool[scores.argmax(0)].to(own["loc"])}]
+    each, scores, _ = _pool(model, x, law, codes, seed)
+    return [{**own, "loc": each[scores.argmax(0), torch.arange(each.shape[1])].to(own["loc"])}]
 
 
-def _pool(model: Any, x: Batch, law: Any, codes: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """Some codes (K, ...), and the log-likelihoods (K, B) of all items under each."""
+def _pool(model: Any, x: Batch, law: Any, codes: Tensor, seed: int) -> tuple[Tensor, Tensor, bool]:
+    """Some codes of each item (K, B, ...), their log-likelihoods (K, B), and whether a conditional prior drew them."""
     pool = codes[torch.randint(len(codes), (POOL,), generator=generator(seed, "pool")).to(codes.device)]
     each = pool.unsqueeze(1).expand(POOL, *law.batch_shape, *law.event_shape)
     with torch.no_grad(), seeded(seed, "pool", device=pool.device):
+        if own_prior := conditional(p := ask(model, x, operations.fixed(law, each[:1]), 1).p):
+            each = p.sample(torch.Size((POOL,)))  # pyright: ignore[reportOptionalMemberAccess]
         laws = [operations.fixed(law, z.unsqueeze(0)) for z in each]
-        return pool, torch.stack([ask(model, x, q, 1).log_likelihood[0] for q in laws])
+        return each, torch.stack([ask(model, x, q, 1).log_likelihood[0] for q in laws]), own_prior
 
 
 def _descended(model: Any, x: Batch, law: Any, start: Values, unit: Tensor) -> Values:
@@ -199,12 +204,20 @@ def _picked(found: list[Values], which: Tensor) -> Values:
 
 
 def _use(model: Any, x: Batch, law: Any, seed: int) -> Tensor:
-    """How much more the distortion is under the code of another item of the batch; 0 where there is none."""
+    """How much more the distortion is under a code that says nothing of x.
+
+    That is the code of another item of the batch (one alone costs 0), or of a conditional prior a draw.
+    """
     device = next(iter(operations.parameters(law).values())).device
     with seeded(seed, "use", device=device):
         z = law.sample((JUDGED // 2,))
+        p = ask(model, x, operations.fixed(law, z[:1]), 1).p
+        if conditional(p):
+            idle = p.sample(torch.Size((len(z),)))  # pyright: ignore[reportOptionalMemberAccess]
+        else:
+            idle = torch.stack([one.roll(1 + k, 0) for k, one in enumerate(z)])
         own, other = (
             torch.stack([ask(model, x, operations.fixed(law, one.unsqueeze(0)), 1).distortion for one in codes]).mean(0)
-            for codes in (z, torch.stack([one.roll(1 + k, 0) for k, one in enumerate(z)]))
+            for codes in (z, idle)
         )
     return other - own

@@ -10,6 +10,7 @@ from uncollapse.diagnosis.audit import Audit
 from uncollapse.diagnosis.evidence import Evidence
 from uncollapse.metrics.estimate import Answer, Estimate, Unavailable, standard_error
 from uncollapse.metrics.evaluation import Evaluation
+from uncollapse.metrics.holes import RARE
 from uncollapse.metrics.information import NO_UNITS, is_floor, marginal_kl_floor
 
 #: Below this many nats z tells practically nothing about x, whatever the units' variances are.
@@ -30,6 +31,8 @@ GAP = 0.5
 FACTOR = 4.0
 #: A fall of -ELBO within the last two epochs, in nats and as a share of it, that shows that there was more to come.
 FALL, FALLING = 0.05, 0.002
+#: Below this correlation with the look before, posterior means still change.
+SETTLED = 0.9
 #: How many standard errors make a difference.
 SURE = 3.0
 
@@ -95,6 +98,11 @@ def state(evidence: Evidence) -> str:
 def mis_scaled(beta: float) -> bool:
     """Whether a weight of the KL is another than the bound's by more than a factor of 4."""
     return not 1 / FACTOR <= beta <= FACTOR
+
+
+def in_holes(found: Estimate) -> bool:
+    """Whether so many draws of the prior are where codes are rare that it matters, beyond 3 standard errors."""
+    return found.value > HOLES and found.value - SURE * found.se > RARE
 
 
 def clear(values: Tensor, least: float) -> bool:

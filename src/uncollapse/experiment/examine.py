@@ -17,6 +17,7 @@ from uncollapse.diagnosis.advice import Commands
 from uncollapse.diagnosis.diagnose import diagnose
 from uncollapse.diagnosis.evidence import History
 from uncollapse.diagnosis.findings import Diagnosis
+from uncollapse.diagnosis.stability import Stability, stability
 from uncollapse.errors import InputError, because
 from uncollapse.experiment import build, catalogue, remarks, run
 from uncollapse.experiment.again import beyond, files
@@ -98,17 +99,10 @@ def _history(path: Path, spec: Spec, stands: str | None) -> History:
     )
 
 
-def _stability(path: Path) -> float | None:
-    """The correlation of the probe's posterior means between its last two looks; None where they do not vary."""
+def _stability(path: Path) -> Stability | None:
+    """How far the probe's last two looks agree; None where there are not two."""
     looks = sorted((path / run.PROBE).glob("step-*.safetensors"))[-2:]
-    if len(looks) < 2:
-        return None
-    before, after = (Rows.load(look).means for look in looks)
-    if before is None or after is None or before.shape != after.shape:
-        return None
-    a, b = ((means - means.mean(0)).double().flatten() for means in (before, after))
-    spread = (a.square().sum() * b.square().sum()).sqrt().item()
-    return (a @ b).item() / spread if spread > 1e-6 * len(before) else None
+    return stability(*map(Rows.load, looks)) if len(looks) == 2 else None
 
 
 def _start(spec: Spec, asked: Mapping[str, Any]) -> str:

@@ -56,14 +56,19 @@ class Usage(NamedTuple):
     blocks: Tensor | None = None
     """(M, R), of a z with a shape (C, ...): how much another item's values cost in one position alone, all channels
     together, in the order of rows, or in one block of positions (see `block`). None of other z."""
+    conditional: bool = False
+    """Whether items have priors of their own. By unit and block it is then a draw of the prior that takes the place of
+    another item's value, which would be of what is given there."""
 
     @property
     def worth(self) -> Tensor:
         """(N,), how much more the distortion is under a z that says nothing of x than under one's own.
 
         That z is another item's, or the average code where the decoder does better with it: an encoder that is wrong
-        does no better than either.
+        does no better than either. Under a conditional prior it is a draw of the prior, which says what is given.
         """
+        if self.conditional and self.prior is not None:
+            return self.prior - self.own
         without = [self.shuffled] if self.average is None else [self.shuffled, self.average]
         return min(without, key=lambda values: values.mean().item()) - self.own
 
@@ -122,16 +127,20 @@ def _of_batch(task: _Task, ids: Tensor, x: Batch, by_unit: bool) -> Usage | None
     first = _asked(task, x, q, own[:1])
     if not bool(first.z.cpu().isclose(own[:1].cpu(), equal_nan=True).all()):
         return None
-    base = _distortion(task, x, q, own)
+    base, shuffled = _distortion(task, x, q, own), _distortion(task, x, q, other)
     gaussian, average = euclidean(q), task.own.mean((0, 1)).expand_as(own)
+    prior = None if first.p is None else _of_prior(task, first.p, at, own)
+    if conditional(first.p):
+        other = prior.cpu()  # pyright: ignore[reportOptionalMemberAccess]
     return Usage(
         own=base,
-        shuffled=_distortion(task, x, q, other),
-        prior=None if first.p is None else _distortion(task, x, q, _of_prior(task, first.p, at, own)),
+        shuffled=shuffled,
+        prior=None if prior is None else _distortion(task, x, q, prior),
         average=_distortion(task, x, q, average[:1]) if gaussian else None,
         units=_by_unit(task, x, q, own, other, base) if gaussian and by_unit else None,
         places=dict(_by_place(task, x, q, own, other)),
         blocks=_by_block(task, x, q, own, other, base) if gaussian and by_unit and own.ndim > 3 else None,
+        conditional=conditional(first.p),
     )
 
 
@@ -140,6 +149,11 @@ def law_of(rows: Rows, at: Tensor, x: Batch) -> Distribution:
     device = (x if isinstance(x, Tensor) else x[0]).device
     law = operations.take(rows.law, at)
     return operations.rebuild(law, {name: value.to(device) for name, value in operations.parameters(law).items()})
+
+
+def conditional(prior: Distribution | None) -> bool:
+    """Whether items have priors of their own."""
+    return prior is not None and bool(prior.batch_shape)
 
 
 def euclidean(law: Any) -> bool:
@@ -227,4 +241,5 @@ def _joined(parts: list[Usage]) -> Usage:
     for part in parts:
         for place, values in part.places.items():
             places.setdefault(place, []).append(values)
-    return Usage(**columns, places={place: torch.cat(values) for place, values in places.items()})
+    joined = {place: torch.cat(values) for place, values in places.items()}
+    return Usage(**columns, places=joined, conditional=any(part.conditional for part in parts))
