@@ -37,7 +37,7 @@ def tokens(items: int) -> Text:
 def trainer(recipe: str, remedy: str) -> Trainer:
     torch.manual_seed(0)
     spec = validated(compose(recipe, [remedy], ["data.train=random"]))
-    model = build.model(spec, {"vocabulary": WORDS, "shape": (WIDTH,)})
+    model = build.model(spec, {"vocabulary": WORDS} if recipe == "snli-small" else {"shape": (WIDTH,)})
     make = tokens if recipe == "snli-small" else lambda items: torch.randn(items, WIDTH)
     train, valid = (source(make(BATCH * batches), BATCH) for batches in (BATCHES, 2))
     return build.trainer(spec.training, model, train, valid, seed=0)

@@ -100,6 +100,9 @@ def test_remedies_that_cannot_both_be_clash(names: str, path: str) -> None:
 #: Posteriors over a space of their own, and so with a prior of their own.
 OWN_PRIOR = {"choices", "power-spherical", "von-mises-fisher", "von-mises-fisher-learned"}
 
+#: Hierarchies of latent variables, each with a posterior and a prior of its own.
+HIERARCHIES = {"hierarchical", "hierarchical-vampprior", "ladder", "residual-normal"}
+
 #: Remedies of which no two combine, as they set the same value: the rate's weight, what is charged of it, who descends.
 RIVALS = [
     {
@@ -147,9 +150,9 @@ RIVALS = [
     {"bag-features", "hybrid-cnn"},
     {"hybrid-cnn", "offset-initialisation"},
     {"bag-of-words", "bag-presence"},
-    {"batch-normalised", "delta", "diverse", "flow-posterior", "full-gaussian", "iterative", *OWN_PRIOR},
+    {"batch-normalised", "delta", "diverse", "flow-posterior", "full-gaussian", "iterative", *OWN_PRIOR, *HIERARCHIES},
     {name for name, remedy in remedies().items() if remedy.place == "inference"},
-    {"autoregressive-prior", "flow-prior", "mixture-prior", "vampprior", *OWN_PRIOR},
+    {"autoregressive-prior", "flow-prior", "mixture-prior", "vampprior", *OWN_PRIOR, *HIERARCHIES},
 ]
 
 
@@ -176,6 +179,7 @@ def test_all_other_pairs_combine() -> None:
         *itertools.combinations(("aae", "vdb", "wae-gan", "wae-mmd"), 2),
         ("wae-mmd", "wasserstein-prior"),
         ("autoencoder-free-bits", "free-bits-per-item"),
+        *itertools.combinations(("hierarchical", "hierarchical-vampprior", "residual-normal"), 2),
         ("sa-vae", "sa-vae-finite-differences"),
     }
     refused = {pair for refusal in catalogue.refusals() for pair in itertools.product(refusal.these, refusal.those)}

@@ -27,6 +27,7 @@ from uncollapse.metrics.directions import directions
 from uncollapse.metrics.estimate import Unavailable
 from uncollapse.metrics.rows import collect
 from uncollapse.metrics.usage import Usage, block, blocks, usage
+from uncollapse.priors import Flow
 
 LENGTHS = (3.0, 2.0, 1.0, 0.7)
 WEIGHT = orthogonal(*LENGTHS, size=12)
@@ -387,6 +388,12 @@ def test_under_a_conditional_prior_a_z_that_says_nothing_is_of_the_item_s_own_pr
     assert said["true-posterior"].value == pytest.approx(ratios.sum().item(), rel=0.15)
     ignoring = uc.VAE(Fixed(posterior), LinearGaussian(0 * WEIGHT, 1.0), ByClass())
     assert uc.diagnose(ignoring, data).verdict == "model collapse"
+
+
+def test_a_prior_whose_numbers_are_a_network_s_is_drawn_from() -> None:
+    torch.manual_seed(0)
+    model = uc.VAE(Fixed(prior_whatever), LinearGaussian(WEIGHT, 1.0), Flow(4, transforms=1, hidden=(8,)))
+    assert "prior z" in uc.diagnose(model, X)["use"].meaning
 
 
 def test_a_posterior_that_depends_on_the_path_and_a_model_without_latents() -> None:

@@ -103,7 +103,8 @@ class VAE(nn.Module):
         | https://arxiv.org/abs/1312.6114
 
     Arguments:
-        encoder: `x -> Distribution` over z, batch shape (B,); see `Posterior`.
+        encoder: `x -> Distribution` over z, batch shape (B,); see `Posterior`. One with an argument `prior` is handed
+            the prior's law, as a posterior that starts from it needs.
         decoder: `(z, seen) -> Distribution` over x, batch shape (S, B), for z with shape (S, B, ...); `seen` is
             what it may look at (teacher forcing), and may be ignored. Where its law has `extras(seen)`, those are the
             bound's.
@@ -144,6 +145,7 @@ class VAE(nn.Module):
         self.encoder = encoder
         self.generation = Generation(decoder, prior, heads)
         self._players = players
+        self._goes_down = "prior" in inspect.signature(encoder.forward).parameters
 
     @property
     def decoder(self) -> nn.Module:
@@ -163,6 +165,21 @@ class VAE(nn.Module):
             raise InputError("this model's prior needs what is given, p(z | c), and no batch says it: a field 'given'.")
         return self.generation.law(x, self.encoder)
 
+    def posterior(self, x: Batch) -> Distribution:
+        """q(z | x) of a batch, batch shape (B,), by the encoder, which is handed the prior's law where it asks for it.
+
+        Raises:
+            InputError: where the encoder gives no law.
+        """
+        law = self.encoder(x, prior=self.prior_law(x)) if self._goes_down else self.encoder(x)
+        if isinstance(law, Distribution):
+            return law
+        raise InputError(
+            f"the encoder gives {_described(law)}, and must give a law of z: `uncollapse.gaussian(mean, log_variance)` "
+            "where it gives these two, `Independent(Normal(mean, scale), 1)` where it gives a scale. A module with "
+            "`encode` and `decode` comes in as it is by `uncollapse.foreign(module, likelihood=...)`."
+        )
+
     def forward(self, x: Batch, q: Distribution | None = None, samples: int = 1) -> Bound:
         try:
             return self._bound(x, q, samples)
@@ -171,7 +188,7 @@ class VAE(nn.Module):
             raise
 
     def _bound(self, x: Batch, q: Distribution | None, samples: int) -> Bound:
-        law = _inferred(self.encoder, x) if q is None else q
+        law = self.posterior(x) if q is None else q
         z = law.rsample((samples,))  # pyright: ignore[reportArgumentType]
         log_likelihood, p, extras = self.generation(z, x, self.encoder)
         log_q, log_p = law.log_prob(z), p.log_prob(z)
@@ -210,7 +227,7 @@ def posterior(model: Any, x: Batch) -> Distribution | None:
     if getattr(forward, "__func__", None) is not VAE.forward:
         return ask(model, x).q
     try:
-        return _inferred(model.encoder, _shown(x))
+        return model.posterior(_shown(x))
     except (ValueError, RuntimeError) as error:
         put_in_words(error, x)
         raise
@@ -240,17 +257,6 @@ def put_in_words(error: Exception, x: Batch) -> None:
 
 def _shown(x: Batch) -> Batch:
     return x.x if isinstance(x, Labelled) else x
-
-
-def _inferred(encoder: nn.Module, x: Batch) -> Distribution:
-    law = encoder(x)
-    if isinstance(law, Distribution):
-        return law
-    raise InputError(
-        f"the encoder gives {_described(law)}, and must give a law of z: `uncollapse.gaussian(mean, log_variance)` "
-        "where it gives these two, `Independent(Normal(mean, scale), 1)` where it gives a scale. A module with "
-        "`encode` and `decode` comes in as it is by `uncollapse.foreign(module, likelihood=...)`."
-    )
 
 
 def _described(found: Any) -> str:

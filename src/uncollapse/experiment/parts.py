@@ -33,10 +33,12 @@ from uncollapse.nets import (
     recurrent,
     residual,
     stochastic,
+    topdown,
     transformer,
 )
 from uncollapse.nets.critics import BottleneckCritic, LatentCritic
 from uncollapse.nets.heads import BagOfWords
+from uncollapse.nets.hierarchy import HierarchicalPrior
 from uncollapse.nets.vamp import VampPrior
 from uncollapse.posteriors import choices, committed, flow, normalised, sphere
 from uncollapse.quantities import Said, Slot
@@ -103,6 +105,8 @@ SLOTS: dict[str, Table] = {
         "choices": choices.choices,
         "flow": flow.flow,
         "iterative": iterative.posterior,
+        "hierarchical": topdown.hierarchical,
+        "ladder": topdown.ladder,
     },
     "priors": {
         "standard-normal": priors.StandardNormal,
@@ -111,6 +115,14 @@ SLOTS: dict[str, Table] = {
         "uniform-sphere": priors.UniformSphere,
         "uniform-choices": priors.UniformChoices,
         "autoregressive": priors.Autoregressive,
+        "flow": priors.Flow,
+        "hierarchical": HierarchicalPrior,
+    },
+    # Those that have no groups of their own.
+    "top-priors": {
+        "standard-normal": priors.StandardNormal,
+        "mixture": priors.Mixture,
+        "vampprior": VampPrior,
         "flow": priors.Flow,
     },
     "terms": {

@@ -129,7 +129,7 @@ def _of_batch(task: _Task, ids: Tensor, x: Batch, by_unit: bool) -> Usage | None
         return None
     base, shuffled = _distortion(task, x, q, own), _distortion(task, x, q, other)
     gaussian, average = euclidean(q), task.own.mean((0, 1)).expand_as(own)
-    prior = None if first.p is None else _of_prior(task, first.p, at, own)
+    prior = None if first.p is None else _of_prior(task, first.p, at, own, first.z.device)
     if conditional(first.p):
         other = prior.cpu()  # pyright: ignore[reportOptionalMemberAccess]
     return Usage(
@@ -172,9 +172,8 @@ def _distortion(task: _Task, x: Batch, q: Any, z: Tensor) -> Tensor:
     return torch.stack([_asked(task, x, q, one.unsqueeze(0)).distortion.cpu().double() for one in z]).mean(0)
 
 
-def _of_prior(task: _Task, p: Distribution, at: Tensor, own: Tensor) -> Tensor:
+def _of_prior(task: _Task, p: Distribution, at: Tensor, own: Tensor, device: torch.device) -> Tensor:
     shape = (len(own),) if p.batch_shape else own.shape[:2]
-    device = next(iter(operations.parameters(p).values())).device
     with seeded(task.seed, "prior", int(at[0]), device=device):
         return p.sample(torch.Size(shape))
 
