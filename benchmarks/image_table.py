@@ -37,7 +37,7 @@ def run(folder: Path, given: argparse.Namespace) -> None:
     kind = "images" if given.data else given.recipe
     fit = [kind, "--recipe", given.recipe, *files, "--catalogue", str(OWN), *SETTINGS[given.recipe]]
     fit += ["--device", given.device]
-    rows = given.only or [*ROWS, *(GATED if given.data else ())]
+    rows = given.only or [*ROWS, *(GATED if given.data else ["skip"])]
     compare.run(fit, rows, range(given.seeds), folder, jobs=given.jobs, samples=SAMPLES, more={"beta": BETA})
 
 
@@ -67,7 +67,7 @@ if __name__ == "__main__":
     running = commands.choices["run"]
     running.add_argument("recipe", choices=list(SETTINGS))
     running.add_argument("--data", type=Path)
-    running.add_argument("--only", nargs="+", choices=[*ROWS, *GATED])
+    running.add_argument("--only", nargs="+", choices=[*ROWS, "skip", *GATED])
     running.add_argument("--seeds", type=int, default=1)
     running.add_argument("--jobs", type=int, default=2)
     running.add_argument("--device", default="cpu")

@@ -188,7 +188,8 @@ def test_all_other_pairs_combine() -> None:
         for name, remedy in remedies().items()
         if name in ("hybrid-cnn", "skip") or remedy.place not in ("decoder", None)
     }
-    assert found == (rivals - alike) | baseline | {tuple(sorted(pair)) for pair in refused}
+    refused = {tuple(sorted(pair)) for pair in refused if all(reads("demo", name) for name in pair)}
+    assert found == (rivals - alike) | baseline | refused
 
 
 @pytest.mark.parametrize(
@@ -255,6 +256,8 @@ def test_a_remedys_patch_changes_the_spec(name: str) -> None:
             continue
         if "omniglot" in recipe and name in ("sigma-vae", "lidvae", "inverse-lipschitz"):
             continue  # Of decoders that write all elements at once.
+        if name == "skip" and recipes()[recipe].spec["model"]["decoder"]["kind"] in ("cnn", "pixelcnn"):
+            continue
         files = recipes()[recipe].spec.get("data", {}).get("kind") in ("text", "vectors", "images")
         given = ["data.train=a.txt"] if files else []
         same = validated(compose(recipe, [name], given)) == validated(compose(recipe, [], given))

@@ -11,6 +11,7 @@ from torch import nn
 
 from test_weaken import D, V, text
 from uncollapse.experiment.parts import SLOTS
+from uncollapse.nets.mlp import MLPDecoder
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -64,3 +65,22 @@ def test_with_a_skip_alone_the_logits_depend_on_z_only(name: str) -> None:
 
     torch.testing.assert_close(law.logits(0), law.logits(-1), rtol=0, atol=1e-12)
     assert not torch.allclose(law.logits(0)[0, 0], law.logits(0)[0, 1])
+
+
+@pytest.mark.parametrize("hidden", [[6], [6, 5, 4]])
+def test_the_skip_of_an_mlp_without_weight_is_no_skip_and_alone_tells_of_z(hidden: list[int]) -> None:
+    torch.manual_seed(0)
+    plain, with_it = (MLPDecoder((7,), D, hidden, skip=skip) for skip in (False, True))
+    z = torch.randn(2, 4, D)
+    skipped: Any = with_it.layers
+    skipped.layers.load_state_dict(plain.layers.state_dict())
+    weights = [layer.weight.detach().clone() for layer in skipped.beside]
+    for layer in skipped.beside:
+        layer.weight.detach().zero_()
+    torch.testing.assert_close(with_it.found(z), plain.found(z), rtol=0, atol=0)
+    for layer, weight in zip(skipped.beside, weights, strict=True):
+        layer.weight.detach().copy_(weight)
+    skipped.layers[-1].weight.detach().zero_()  # Of the last hidden layer nothing is read.
+    expected = skipped.layers[-1].bias + z @ weights[-1].T
+    torch.testing.assert_close(with_it.found(z), expected, rtol=0, atol=1e-12)
+    assert len(weights) == len(hidden)

@@ -6,6 +6,7 @@ import math
 
 from torch import Tensor, nn
 
+from uncollapse.errors import InputError
 from uncollapse.nets.elementwise import Elementwise, Likelihood, Variance
 from uncollapse.nets.lipschitz import Injective
 from uncollapse.quantities import Count, Weight
@@ -30,11 +31,17 @@ class MLPEncoder(nn.Module):
 
 
 class MLPDecoder(Elementwise):
-    """Writes an item from z through layers of rectified units, all its elements at once; see `Elementwise`.
+    r"""Writes an item from z through layers of rectified units, all its elements at once; see `Elementwise`.
+
+    .. math:: h_1 = \text{ReLU}(A_1 z), \quad h_l = \text{ReLU}(A_l h_{l-1} + W_l z), \quad f(z) = O h_L + U z
+
+    Without the skip W and U are 0.
 
     References:
         | Simple and Effective VAE Training with Calibrated Decoders (Rybkin et al., 2021): "shared" and "optimal"
         | https://arxiv.org/abs/2006.13202
+        | Avoiding Latent Variable Collapse with Generative Skip Models (Dieng et al., 2019): `skip`
+        | https://arxiv.org/abs/1807.04863
 
     Arguments:
         shape: The shape of an item.
@@ -46,11 +53,12 @@ class MLPDecoder(Elementwise):
             logistic one.
         inverse_lipschitz: None for rectified layers. Else f is one under which no two z have one output, and this is
             the inverse Lipschitz constant of each of its two maps (see `lipschitz.Injective`).
+        skip: Whether z also reaches each later layer directly.
         levels: How many values an element can have, between 0 and 1; None for real numbers.
 
     Raises:
-        InputError: for a variance of a likelihood that has none, a likelihood of other values than there are, and for
-            an item too small to tell all z apart.
+        InputError: for a variance of a likelihood that has none, a likelihood of other values than there are, a skip of
+            layers that are to keep all z apart, and for an item too small for that.
     """
 
     def __init__(
@@ -61,14 +69,42 @@ class MLPDecoder(Elementwise):
         likelihood: Likelihood = "gaussian",
         variance: Variance = "elements",
         inverse_lipschitz: Weight | None = None,
+        skip: bool = False,
         levels: int | None = None,
     ) -> None:
         super().__init__(shape, likelihood, variance, levels)
         sizes = latent, hidden, math.prod(shape) * self.numbers
-        self.layers = layers(*sizes) if inverse_lipschitz is None else Injective(*sizes, inverse_lipschitz)
+        if skip and inverse_lipschitz is not None:
+            raise InputError("layers that keep all z apart have no `skip`: leave it or `inverse_lipschitz` out.")
+        if inverse_lipschitz is not None:
+            self.layers = Injective(*sizes, inverse_lipschitz)
+        else:
+            self.layers = Skipped(latent, layers(*sizes)) if skip else layers(*sizes)
 
     def found(self, z: Tensor) -> Tensor:
         return self.layers(z).unflatten(-1, (*self.shape, self.numbers) if self.numbers > 1 else self.shape)
+
+
+class Skipped(nn.Module):
+    """Layers of which each but the first is also told of what the first reads.
+
+    Arguments:
+        inputs: How many numbers that is.
+        layers: The layers, linear ones and others in turn.
+    """
+
+    def __init__(self, inputs: int, layers: nn.Sequential) -> None:
+        super().__init__()
+        self.layers = layers
+        later = (layer for layer in list(layers)[1:] if isinstance(layer, nn.Linear))
+        self.beside = nn.ModuleList(nn.Linear(inputs, layer.out_features, bias=False) for layer in later)
+
+    def forward(self, z: Tensor) -> Tensor:
+        first, *later = self.layers
+        found, beside = first(z), iter(self.beside)
+        for layer in later:
+            found = layer(found) + next(beside)(z) if isinstance(layer, nn.Linear) else layer(found)
+        return found
 
 
 def layers(inputs: int, hidden: list[int], outputs: int, leak: float = 0.0) -> nn.Sequential:
