@@ -21,6 +21,12 @@ OF_PIXELS = ("small-omniglot", "he2019-omniglot", "he2019-omniglot-released")
 OF_SHAPE = ("digits", "images", "vectors", *OF_PIXELS)
 #: What is of decoders that write all elements at once.
 AT_ONCE = ("sigma-vae", "lidvae", "inverse-lipschitz")
+#: Recipes whose decoders have no skip.
+NO_SKIP = [
+    name
+    for name, recipe in recipes().items()
+    if recipe.spec.get("model", {}).get("decoder", {}).get("kind") in ("cnn", "pixelcnn")
+]
 COMBINATIONS = [*remedies(), "aggressive+anneal", "aggressive+beta", "aggressive+slow-anneal"]
 REFUSED = {
     **{("vector", name): "leaves to you" for name, remedy in remedies().items() if "model" in remedy.patch},
@@ -31,6 +37,7 @@ REFUSED = {
     },
     **{(recipe, name): "needs the shape of an item" for recipe in OF_TEXT for name in OF_SHAPES},
     **{(recipe, name): "has no meaning where `model.decoder.kind` is" for recipe in OF_PIXELS for name in AT_ONCE},
+    **{(recipe, "skip"): "has no meaning where `model.decoder.kind` is" for recipe in NO_SKIP},
 }
 
 
