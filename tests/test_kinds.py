@@ -74,8 +74,8 @@ def test_what_is_offered_is_there(name: str) -> None:
 ABOUT = {
     "text": {"words": ["a"], "tokens": "words"},
     "vectors": {"columns": 3, "shift": None, "scale": None},
-    "images": {"shape": [1, 2, 3], "binarise": None, "seed": 0, "top": 255},
-    "digits": {"shape": [1, 8, 8], "binarise": "fixed", "seed": 0, "top": 16},
+    "images": {"shape": [1, 2, 3], "binarise": None, "seed": 0, "top": 255, "classes": ["a", "b"]},
+    "digits": {"shape": [1, 8, 8], "binarise": "fixed", "seed": 0, "top": 16, "classes": ["0", "1"]},
 }
 
 

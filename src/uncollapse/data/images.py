@@ -1,11 +1,14 @@
-"""Images: pictures in files, or scikit-learn's handwritten digits; their pixels zeros and ones, or levels."""
+"""Images: pictures in files, or scikit-learn's handwritten digits; their pixels zeros and ones, or levels.
+
+Where they have labels, a batch is `Labelled`, and what becomes of a label is for the model to say (`models.vae`).
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import import_module
 from typing import Any, ClassVar
@@ -14,13 +17,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uncollapse.data.batches import Batched, at_random
+from uncollapse.bound import Batch, Labelled
+from uncollapse.data.batches import Batched, Groups, at_random
+from uncollapse.data.labels import numbered, read_labels
 from uncollapse.data.pictures import read_pictures
 from uncollapse.data.reading import Tell
 from uncollapse.data.showing import Binarise, Pictures
 from uncollapse.data.splits import SPLITS, assigned
 from uncollapse.errors import InputError
-from uncollapse.quantities import Count, File, Index
+from uncollapse.quantities import Count, File, Index, Probability
 
 #: The largest value of a pixel of the digits.
 TOP = 16
@@ -32,21 +37,27 @@ class Images:
 
     Arguments:
         train, valid, test: Paths; the last two are split off the first where they are null.
+        labels, valid_labels, test_labels: The labels of these, see `labels.read_labels`; null for none.
         binarise: How intensities become zeros and ones. "dynamic": a one with the probability of the intensity, drawn
             anew whenever a training batch is made, and once for validation and test; "fixed": drawn once for all;
             "threshold": a one above 1/2. Null leaves the 256 levels as they are, for another likelihood.
         split_seed: Of the split and of what is drawn once; part of the data, so not the seed of a training.
         batch_size: The most items of a training batch.
         evaluation_batch_size: The most items of a validation or test batch; the published MI depends on it.
+        within_classes: The share of the training items whose batches hold a single class each; the others mix them.
     """
 
     train: File
     valid: File | None = None
     test: File | None = None
+    labels: File | None = None
+    valid_labels: File | None = None
+    test_labels: File | None = None
     binarise: Binarise | None = "dynamic"
     split_seed: Index = 0
     batch_size: Count = 32
     evaluation_batch_size: Count = 32
+    within_classes: Probability = 0.0
 
     kept: ClassVar[str] = "images.json"
 
@@ -71,7 +82,30 @@ class Images:
                 )
         shape = read[self.train].shape
         look = Pictures((shape[1], shape[2], shape[3]), self.binarise, self.split_seed)
-        return _gallery(look, [read[files[split]] if split in files else None for split in SPLITS], self)
+        given = [read[files[split]] if split in files else None for split in SPLITS]
+        return _gallery(look, given, self, self._labels(given))
+
+    def _labels(self, pictures: list[np.ndarray | None]) -> list[np.ndarray] | None:
+        """The labels of each file of pictures.
+
+        Raises:
+            InputError: where some have labels and others do not, or another number of them.
+        """
+        asked = [self.labels, self.valid_labels, self.test_labels]
+        if asked == [None, None, None]:
+            return None
+        found = []
+        for name, path, there in zip(("labels", "valid_labels", "test_labels"), asked, pictures, strict=True):
+            if (path is None) != (there is None):
+                why = "missing, and there are pictures" if path is None else "given, and there are no pictures"
+                raise InputError(f"`data.{name}` is {why} that it is of: give labels for every file of pictures.")
+            if path is not None and there is not None:
+                found.append(read_labels(path))
+                if len(found[-1]) != len(there):
+                    raise InputError(
+                        f"`{path}` has {len(found[-1]):,} labels, and there are {len(there):,} pictures: give one each."
+                    )
+        return found
 
     @staticmethod
     def restore(about: Any) -> Pictures:
@@ -91,12 +125,16 @@ class Digits:
         split_seed: Of the split and of what is drawn once; part of the data, so not the seed of a training.
         batch_size: The most items of a training batch.
         evaluation_batch_size: The most items of a validation or test batch; the published MI depends on it.
+        labels: Whether the digits come with which they are.
+        within_classes: See `Images`.
     """
 
     binarise: Binarise | None = "dynamic"
     split_seed: Index = 0
     batch_size: Count = 32
     evaluation_batch_size: Count = 32
+    labels: bool = False
+    within_classes: Probability = 0.0
 
     kept: ClassVar[str] = "images.json"
 
@@ -107,7 +145,7 @@ class Digits:
             InputError: where scikit-learn is not installed.
         """
         look = Pictures((1, 8, 8), self.binarise, self.split_seed, TOP, digits)
-        return _gallery(look, [digits(), None, None], self)
+        return _gallery(look, [digits(), None, None], self, [_digits().target.astype(str)] if self.labels else None)
 
     @staticmethod
     def restore(about: Any) -> Pictures:
@@ -121,13 +159,17 @@ def digits() -> np.ndarray:
     Raises:
         InputError: where scikit-learn is not installed.
     """
+    return _digits().images[:, None].astype(np.uint8)
+
+
+def _digits() -> Any:
     try:
         there: Any = import_module("sklearn.datasets")
     except ImportError:
         raise InputError(
             "`digits` come with scikit-learn, which is not installed: `pip install 'uncollapse[digits]'`."
         ) from None
-    return there.load_digits().images[:, None].astype(np.uint8)
+    return there.load_digits()
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,39 +183,55 @@ class Gallery:
     look: Pictures
     batch_size: int
     evaluation_batch_size: int
+    labels: Mapping[str, np.ndarray] | None = None
+    """The numbers of the classes, each (N,); None without labels."""
+    within_classes: float = 0.0
 
     @cached_property
     def fingerprint(self) -> str:
-        """The SHA-256, in hexadecimal, of all pictures and of how they are drawn."""
+        """The SHA-256, in hexadecimal, of all pictures, of how they are drawn, and of their labels."""
         shapes = {split: pictures.shape for split, pictures in self.splits.items()}
         digest = hashlib.sha256(json.dumps([shapes, self.look.about()]).encode())
         for pictures in self.splits.values():
             digest.update(np.ascontiguousarray(pictures, "u1" if pictures.dtype == np.uint8 else "<f4").data)
+        for labels in (self.labels or {}).values():
+            digest.update(np.ascontiguousarray(labels, "<i8").data)
         return digest.hexdigest()
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The shape of an item, and how many values a pixel can have."""
+        """See `Pictures.facts`."""
         return self.look.facts
 
     def batches(self, split: str) -> Batched:
-        """A split in batches of random pictures, each a tensor (B, C, H, W) of numbers from 0 to 1.
+        """A split in batches of random pictures, each a tensor (B, C, H, W) of numbers from 0 to 1, or `Labelled`.
 
         Of the training split, dynamic binarisation draws from torch's generator, which a run seeds at every step; what
         is measured of it is measured on pixels that were drawn once.
         """
         pictures, settled = self.splits[split], self.settled[split]
-        size = self.batch_size if split == "train" else self.evaluation_batch_size
-        groups = at_random(len(pictures), size, seed=0)
+        labels = None if self.labels is None else torch.from_numpy(self.labels[split])
 
-        def measured(ids: Tensor) -> Tensor:
-            return self.look.values(settled[ids.numpy()])
+        def labelled(x: Tensor, ids: Tensor) -> Batch:
+            return x if labels is None else Labelled(x, labels[ids])
 
-        def drawn(ids: Tensor) -> Tensor:
-            return torch.bernoulli(self.look.intensities(pictures[ids.numpy()]))
+        def measured(ids: Tensor) -> Batch:
+            return labelled(self.look.values(settled[ids.numpy()]), ids)
+
+        def drawn(ids: Tensor) -> Batch:
+            return labelled(torch.bernoulli(self.look.intensities(pictures[ids.numpy()])), ids)
 
         anew = split == "train" and self.look.binarise == "dynamic"
+        groups = self._groups(split)
         return Batched(drawn, groups, measured) if anew else Batched(measured, groups)
+
+    def _groups(self, split: str) -> Groups:
+        """The items of each batch."""
+        if split != "train":
+            return at_random(len(self.splits[split]), self.evaluation_batch_size, seed=0)
+        if self.labels is None or not self.within_classes:
+            return at_random(len(self.splits[split]), self.batch_size, seed=0)
+        return partly_by_class(torch.from_numpy(self.labels[split]), self.batch_size, self.within_classes)
 
     def about(self) -> dict[str, Any]:
         """What `Pictures` holds."""
@@ -195,8 +253,32 @@ class Gallery:
         return len(found)
 
 
-def _gallery(look: Pictures, given: list[np.ndarray | None], how: Images | Digits) -> Gallery:
-    """The pictures of each split; what is not given is taken from the first at random."""
+def partly_by_class(labels: Tensor, batch_size: int, share: float) -> Groups:
+    """Groups of random items, a share of which is in groups of one class each.
+
+    Arguments:
+        labels: The class of every item, with shape (N,).
+        batch_size: The most items of a group.
+        share: Of all items.
+    """
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+    alike, others = order.split([cut := round(share * len(order)), len(order) - cut])
+    within = [part for name in labels.unique() for part in alike[labels[alike] == name].split(batch_size)]
+    return Groups.of([part for part in [*within, *others.split(batch_size)] if len(part)])
+
+
+def _gallery(
+    look: Pictures, given: list[np.ndarray | None], how: Images | Digits, labels: list[np.ndarray] | None
+) -> Gallery:
+    """The pictures of each split; what is not given is taken from the first at random.
+
+    Raises:
+        InputError: for batches within classes where there are no labels.
+    """
+    if labels is None and how.within_classes:
+        raise InputError(
+            "`data.within_classes` is a share of items with labels, and there are none: set `data.labels`."
+        )
     which = assigned([None if pictures is None else len(pictures) for pictures in given], how.split_seed)
     there = [pictures for pictures in given if pictures is not None]
     # File by file, so that a picture is drawn as it is where a person gives the file to `reconstruct`.
@@ -204,5 +286,11 @@ def _gallery(look: Pictures, given: list[np.ndarray | None], how: Images | Digit
     if len({pictures.dtype for pictures in there}) > 1:
         there = [look.intensities(pictures).float().numpy() for pictures in there]
     pictures = np.concatenate(there)
-    splits = [{name: each[which == k] for k, name in enumerate(SPLITS)} for each in (pictures, settled)]
-    return Gallery(splits[0], splits[1], look, how.batch_size, how.evaluation_batch_size)
+    columns = [pictures, settled]
+    if labels is not None:
+        classes, numbers = numbered(labels)
+        look = replace(look, classes=classes)
+        columns.append(np.concatenate(numbers))
+    splits = [{name: each[which == k] for k, name in enumerate(SPLITS)} for each in columns]
+    sizes = how.batch_size, how.evaluation_batch_size
+    return Gallery(splits[0], splits[1], look, *sizes, splits[2] if labels else None, how.within_classes)

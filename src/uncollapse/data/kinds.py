@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 BATCHING = ("batch_size", "batching", "evaluation_batch_size")
 #: The entries that name files, where a kind of data reads any.
 FILES = ("train", "valid", "test")
+#: Those that name files of labels beside them.
+LABELS = ("labels", "valid_labels", "test_labels")
 #: The items of one pass, where nobody says how many.
 ITEMS = 256
 
@@ -231,7 +233,7 @@ KINDS = {
         "images:Images",
         "images of yours",
         recipe="images",
-        facts=("shape", "levels"),
+        facts=("shape", "levels", "classes"),
         files="a .npy, .npz, .mat or idx file of pictures, or a folder of image files; of several arrays, x.npz:NAME",
         example="FILE:0 FILE:1",
     ),
@@ -239,7 +241,7 @@ KINDS = {
         "images:Digits",
         "scikit-learn's handwritten digits",
         recipe="digits",
-        facts=("shape", "levels"),
+        facts=("shape", "levels", "classes"),
         example="0 1",
     ),
 }

@@ -127,6 +127,23 @@ def _is_square(number: int) -> bool:
 
 
 def _from_idx(path: Path) -> np.ndarray:
+    found = read_idx(path, "pictures", _FORMS)
+    if found.ndim == 1:
+        raise InputError(f"`{path}` is an idx file of labels: give the one of images, such as train-images-idx3-ubyte.")
+    return found
+
+
+def read_idx(path: Path, what: str, forms: str) -> np.ndarray:
+    """The bytes of an idx file, plain or gzip, in any number of dimensions.
+
+    Arguments:
+        path: The file.
+        what: What it is to hold, and
+        forms: in which forms that may be given, for an error.
+
+    Raises:
+        InputError: where it is no such file, or not a whole one.
+    """
     content = path.read_bytes()
     if content[:2] == _GZIP:
         try:
@@ -134,10 +151,8 @@ def _from_idx(path: Path) -> np.ndarray:
         except (gzip.BadGzipFile, EOFError, zlib.error):
             raise InputError(f"`{path}` is not a whole gzip file, as its beginning says: download it again.") from None
     if content[:3] != _IDX:
-        raise InputError(f"`{path}` holds no pictures that its name or beginning tells how to read: give {_FORMS}.")
+        raise InputError(f"`{path}` holds no {what} that its name or beginning tells how to read: give {forms}.")
     dims = content[3] if len(content) > 3 else 0
-    if dims == 1:
-        raise InputError(f"`{path}` is an idx file of labels: give the one of images, such as train-images-idx3-ubyte.")
     if len(content) < 4 + 4 * dims:
         raise _cut(path)
     shape = struct.unpack(f">{dims}I", content[4 : 4 + 4 * dims])
@@ -151,11 +166,20 @@ def _cut(path: Path) -> InputError:
 
 
 def _from_folder(path: Path) -> np.ndarray:
+    return _stacked(image_files(path))
+
+
+def image_files(path: Path) -> list[Path]:
+    """The image files in a folder or below, in the order of their names.
+
+    Raises:
+        InputError: where there are none.
+    """
     # Hidden files are those of file managers.
     files = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in ENDINGS and not p.name.startswith(".")]
     if not files:
         raise InputError(f"the folder `{path}` holds no image files ({', '.join(ENDINGS)}): give {_FORMS}.")
-    return _stacked(files)
+    return files
 
 
 def _stacked(files: list[Path]) -> np.ndarray:

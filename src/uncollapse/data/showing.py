@@ -36,6 +36,7 @@ class Pictures:
         seed: Of what is drawn once.
         top: The largest of the whole numbers that intensities are.
         own: The pictures that go by a number alone, as the digits of scikit-learn do.
+        classes: The names of the classes that labels are of; none without labels.
     """
 
     shape: tuple[int, int, int]
@@ -43,6 +44,7 @@ class Pictures:
     seed: int = 0
     top: int = 255
     own: Callable[[], np.ndarray] | None = None
+    classes: tuple[str, ...] = ()
 
     ways: ClassVar[Mapping[str, tuple[str, ...]]] = WAYS
     reads: ClassVar[tuple[str, ...]] = ()
@@ -57,18 +59,22 @@ class Pictures:
         """
         match about:
             case {"shape": [int(), int(), int()] as shape, "binarise": how, "seed": int() as seed, "top": int() as top}:
-                if min(shape) > 0 and top > 0 and how in (None, *get_args(Binarise)):
-                    return cls((shape[0], shape[1], shape[2]), how, seed, top, own)
+                classes = about.get("classes", [])
+                named = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+                if min(shape) > 0 and top > 0 and how in (None, *get_args(Binarise)) and named:
+                    return cls((shape[0], shape[1], shape[2]), how, seed, top, own, tuple(classes))
         raise InputError("it does not say what the pictures are (`shape`, `binarise`, `seed`, `top`).")
 
     def about(self) -> dict[str, Any]:
         """What a run keeps of it, as JSON."""
-        return {"shape": list(self.shape), "binarise": self.binarise, "seed": self.seed, "top": self.top}
+        said = {"shape": list(self.shape), "binarise": self.binarise, "seed": self.seed, "top": self.top}
+        return said | ({"classes": list(self.classes)} if self.classes else {})
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The shape of an item, and how many values a pixel can have."""
-        return {"shape": self.shape, "levels": self.top + 1 if self.binarise is None else 2}
+        """The shape of an item, how many values a pixel can have, and, where there are labels, of how many classes."""
+        found = {"shape": self.shape, "levels": self.top + 1 if self.binarise is None else 2}
+        return found | ({"classes": len(self.classes)} if self.classes else {})
 
     # From pictures (N, C, H, W) to what a model reads.
 
