@@ -21,7 +21,10 @@ Batch: TypeAlias = Any
 
 
 class Labelled(NamedTuple):
-    """Items with a label each, which no model is shown: it comes back as the extra `label` of their bound."""
+    """Items with a label each, which comes back as the extra `label` of their bound.
+
+    What else it is to a model, the model says (`VAE`, `labels`): by default it is shown the items alone.
+    """
 
     x: Tensor
     """(B, ...)."""
@@ -31,6 +34,41 @@ class Labelled(NamedTuple):
     @property
     def target(self) -> Tensor:
         return self.x
+
+    @property
+    def seen(self) -> Tensor:
+        return self.x
+
+
+class Given(NamedTuple):
+    """Labelled items as a model sees them whose label is known beforehand."""
+
+    x: Tensor
+    label: Tensor
+
+    @property
+    def target(self) -> Tensor:
+        return self.x
+
+    @property
+    def seen(self) -> Given:
+        """Items and labels."""
+        return self
+
+    @property
+    def given(self) -> Tensor:
+        return self.label
+
+
+class ToTell(NamedTuple):
+    """Labelled items as a model sees them that is to tell the label."""
+
+    x: Tensor
+    label: Tensor
+
+    @property
+    def target(self) -> Tensor:
+        return self.label
 
     @property
     def seen(self) -> Tensor:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from uncollapse.bound import Batch, Bound, Labelled, checked, given, seen, target
+from uncollapse.bound import Batch, Bound, Given, Labelled, ToTell, checked, given, seen, target
 from uncollapse.distributions.refusals import refusal, said
 from uncollapse.divergence import kl_by_group
 from uncollapse.errors import InputError
 
 #: What a prior may ask for by the names of its arguments.
 OFFERED = ("given", "encoder")
+
+#: What labels are to a model: kept from it, known beforehand, or what it is to tell.
+Labels: TypeAlias = Literal["kept", "given", "target"]
+_SHOWN = {"given": Given, "target": ToTell}
 
 #: How torch says that a network reads numbers of another type, or items of another shape.
 _UNREADABLE = re.compile(
@@ -114,6 +118,9 @@ class VAE(nn.Module):
         players: Who can step, by name; "inference" (the encoder) and "generation" (the rest) by default.
         heads: By name, `(z, x) -> Tensor` (B, ...): what each says of the items of a batch from z (S, B, ...), such as
             a log-likelihood averaged over S. They are extras of the bound, for terms to use, and no part of it.
+        labels: What the labels of `Labelled` items are to it. "kept": they are kept from it. "given": its networks get
+            `bound.Given`, the encoder as x, the decoder as `seen`, a conditional prior the label as `given`. "target":
+            they get `bound.ToTell`, the decoder's law is of the label, and the bound says nothing of the density of x.
 
     Example:
         >>> from torch import nn, randn
@@ -140,9 +147,10 @@ class VAE(nn.Module):
         prior: nn.Module,
         players: Mapping[str, nn.Module] | None = None,
         heads: Mapping[str, nn.Module] | None = None,
+        labels: Labels = "kept",
     ) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder, self.labels = encoder, labels
         self.generation = Generation(decoder, prior, heads)
         self._players = players
         self._goes_down = "prior" in inspect.signature(encoder.forward).parameters
@@ -200,7 +208,7 @@ class VAE(nn.Module):
 
 
 def ask(model: Any, x: Batch, q: Distribution | None = None, samples: int | None = None) -> Bound:
-    """The bound of any model on a batch; labels are kept from it, and come back as an extra.
+    """The bound of any model on a batch; labels come back as an extra, whatever they are to the model.
 
     Arguments:
         model: See `Model`.
@@ -213,7 +221,7 @@ def ask(model: Any, x: Batch, q: Distribution | None = None, samples: int | None
     """
     asked: dict[str, Any] = {"q": q, "samples": samples}
     try:
-        found = model(_shown(x), **{name: value for name, value in asked.items() if value is not None})
+        found = model(_shown(model, x), **{name: value for name, value in asked.items() if value is not None})
     except (ValueError, RuntimeError) as error:
         put_in_words(error, x)
         raise
@@ -227,7 +235,7 @@ def posterior(model: Any, x: Batch) -> Distribution | None:
     if getattr(forward, "__func__", None) is not VAE.forward:
         return ask(model, x).q
     try:
-        return model.posterior(_shown(x))
+        return model.posterior(_shown(model, x))
     except (ValueError, RuntimeError) as error:
         put_in_words(error, x)
         raise
@@ -255,8 +263,16 @@ def put_in_words(error: Exception, x: Batch) -> None:
         ) from error
 
 
-def _shown(x: Batch) -> Batch:
-    return x.x if isinstance(x, Labelled) else x
+def tells_labels(model: Any) -> bool:
+    """Whether what a model scores is the label of an item, and not the item."""
+    return getattr(model, "labels", None) == "target"
+
+
+def _shown(model: Any, x: Batch) -> Batch:
+    if not isinstance(x, Labelled):
+        return x
+    as_what = next((kind for name, kind in _SHOWN.items() if getattr(model, "labels", None) == name), None)
+    return x.x if as_what is None else as_what(*x)
 
 
 def _described(found: Any) -> str:

@@ -9,11 +9,16 @@ from typing import Annotated, Any, Literal
 
 from torch import nn
 
+from uncollapse.errors import InputError
 from uncollapse.language_model import language_model as without_latents
 from uncollapse.model import VAE
+from uncollapse.nets.labels import Classifier, Reader, Told
 from uncollapse.nets.lstm import initialise
 from uncollapse.nets.stochastic import ZForcing
 from uncollapse.quantities import Count, File, Maker, Slot
+
+#: To whom the labels of items are told.
+Tells = Literal["nobody", "decoder", "encoder-and-decoder", "wrappers"]
 
 
 def vae(
@@ -27,8 +32,14 @@ def vae(
     initialisation: Literal["small_uniform", "offset", "torch"] = "small_uniform",
     start: File | None = None,
     encoder_start: File | None = None,
+    tells: Tells = "nobody",
+    classes: int | None = None,
+    shape: tuple[int, ...] | None = None,
 ) -> VAE:
     """A VAE of an encoder, a decoder and a prior.
+
+    Labels, where the data has them, come back with the bound, for terms and figures. Beside that they are what a
+    decoder of the kind `classifier` is to tell, or what the networks are told.
 
     Arguments:
         encoder, decoder: The networks.
@@ -44,18 +55,55 @@ def vae(
             put there by who trains (see `experiment.start`), as a trained model is made without that folder.
         encoder_start: The same for the encoder, which then reads a text as the language model does: all of its weights
             but those of the last layer.
+        tells: Who is told the label of an item: the decoder, beside z; the encoder too, beside the item; or the
+            wrappers of the decoder alone.
+        classes: How many classes labels are of; None where there are no labels.
+        shape: The shape of an item, where it has one.
+
+    Raises:
+        InputError: where somebody is told a label, and there is none.
     """
+    told = _told(tells, classes)
     nets = nn.ModuleList()
-    inference = posterior(latent=latent, net=lambda outputs: nets.append(encoder(outputs=outputs))[-1])
-    network: Any = decoder(latent=latent)
+    inference = posterior(
+        latent=latent, net=lambda outputs: nets.append(_reading(encoder, outputs, classes, shape, told))[-1]
+    )
+    network: Any = decoder(latent=latent + told["decoder"])
+    if tells != "nobody":
+        network = Told(network, told["decoder"])
     generation, law = _wrapped(network, wrappers, latent), prior(latent=latent, encoder=inference)
     initialise(nets.append(generation), initialisation)
     beside = {name: heads[name](latent=latent, decoder=network) for name in sorted(heads)}
-    made = VAE(inference, generation, law, heads=beside)
+    labels = "target" if isinstance(network, Classifier) else "kept" if tells == "nobody" else "given"
+    made = VAE(inference, generation, law, heads=beside, labels=labels)
     # Last, so that the other networks start as they do without heads.
     initialise(made.generation.heads, initialisation)
-    made.anew = partial(vae, encoder, decoder, latent, posterior, prior, wrappers, heads, initialisation)
+    more = {"tells": tells, "classes": classes, "shape": shape}
+    made.anew = partial(vae, encoder, decoder, latent, posterior, prior, wrappers, heads, initialisation, **more)
     return made
+
+
+def _told(tells: Tells, classes: int | None) -> dict[str, int]:
+    """How many classes each network is told of.
+
+    Raises:
+        InputError: where there are none.
+    """
+    if tells != "nobody" and classes is None:
+        raise InputError(f"`model.tells` is {tells}, and the data has no labels to tell: set `data.labels`.")
+    who = {"decoder": ("decoder",), "encoder-and-decoder": ("encoder", "decoder")}.get(tells, ())
+    return {name: (classes or 0) if name in who else 0 for name in ("encoder", "decoder")}
+
+
+def _reading(
+    encoder: Maker, outputs: int, classes: int | None, shape: tuple[int, ...] | None, told: Mapping[str, int]
+) -> nn.Module:
+    """The encoder's network; where there are labels, one that reads items with them."""
+    if classes is None:
+        return encoder(outputs=outputs)
+    if not told["encoder"] or shape is None:
+        return Reader(encoder(outputs=outputs))
+    return Reader(encoder(outputs=outputs, shape=(shape[0] + classes, *shape[1:])), classes)
 
 
 def language_model(

@@ -27,6 +27,7 @@ from uncollapse.nets import (
     dilated,
     hybrid,
     injective,
+    labels,
     lstm,
     mlp,
     pixelcnn,
@@ -48,6 +49,9 @@ from uncollapse.terms.adversarial import AdversarialPrior, AdversarialTotalCorre
 from uncollapse.terms.auxiliary import Auxiliary
 from uncollapse.training import events, procedures
 from uncollapse.training.optimisers import OPTIMISERS
+
+#: What only the data can tell.
+OF_DATA = ("vocabulary", "shape", "levels", "classes")
 
 Table = Mapping[str, Callable[..., Any]]
 
@@ -85,6 +89,7 @@ SLOTS: dict[str, Table] = {
         "cnn": convolution.ConvolutionalDecoder,
         "pixelcnn": pixelcnn.PixelCNNDecoder,
         "gated-pixelcnn": pixelcnn.GatedPixelCNNDecoder,
+        "classifier": labels.Classifier,
     },
     "backward-encoders": {"lstm": stochastic.BackwardLSTM},
     "stochastic-decoders": {"lstm": stochastic.StochasticLSTM},
@@ -182,7 +187,7 @@ def described(slot: str, kind: str) -> type[Described]:
         InputError: where it cannot be imported, or where its signature says no section.
     """
     if ":" not in kind:
-        # How many units a model has is for a spec to say; to all other parts it is given.
+        # How many units a model has is for a spec to say, as are its networks; to all other parts they are given.
         return _section(SLOTS[slot][kind], kind, slot != "models")
     try:
         return _section(imported(kind), kind)
@@ -197,7 +202,7 @@ def described(slot: str, kind: str) -> type[Described]:
 
 @cache
 def _section(target: Callable[..., Any], kind: str, gives: bool = True) -> type[Described]:
-    return section(target, kind, GIVEN if gives else {})
+    return section(target, kind, GIVEN if gives else {name: GIVEN[name] for name in OF_DATA})
 
 
 def imported(name: str) -> Any:

@@ -14,7 +14,7 @@ from uncollapse.distributions.one_hots import OneHots
 from uncollapse.documents import finite
 from uncollapse.errors import InputError
 from uncollapse.inference import Inference, amortised
-from uncollapse.metrics import categories, information, likelihood, units
+from uncollapse.metrics import categories, information, labels, likelihood, units
 from uncollapse.metrics.estimate import Answer, Estimate, Unavailable
 from uncollapse.metrics.rows import Rows, collect
 from uncollapse.metrics.subject import evaluating, placed
@@ -75,6 +75,16 @@ class Evaluation:
         law = self.rows.law
         return categories.used_categories(law.logits.softmax(-1)) if isinstance(law, OneHots) else None
 
+    @property
+    def of_labels(self) -> dict[str, Estimate]:
+        """What is measured of the items' labels, by name; nothing where they have none."""
+        return labels.of_labels(self.rows)
+
+    @property
+    def decides(self) -> str:
+        """The figure by which weights are the best: -ELBO, or the cross-entropy where labels are told."""
+        return "distortion" if self.rows.of_labels else "neg_elbo"
+
     def to_json(self) -> dict[str, Any]:
         """All but the rows, with None for what is not finite."""
         used = self.used_categories
@@ -85,6 +95,7 @@ class Evaluation:
             "variance_of_means": None if variances is None else finite(variances.tolist()),
             "active_by_channel": self.active_by_channel,
             **({} if used is None else {"used_categories": used.to_json()}),
+            **({"of_labels": {k: v.to_json() for k, v in told.items()}} if (told := self.of_labels) else {}),
             "samples": self.samples,
             "seed": self.seed,
             "warnings": list(self.warnings),
@@ -99,6 +110,7 @@ class Evaluation:
             lines.append(f"{'active channels':<{width}}  {channels}")
         if (used := self.used_categories) is not None:
             lines.append(f"{'used_categories':<{width}}  {used}")
+        lines += [f"{name:<{width}}  {figure}" for name, figure in self.of_labels.items()]
         return "\n".join(lines + [f"warning: {text}" for text in self.warnings])
 
 
@@ -213,6 +225,11 @@ def _warnings(rows: Rows, mi: Answer, published: Answer) -> Iterable[str]:
     degenerate = likelihood.degeneracy(rows)
     if degenerate:
         yield degenerate
+    if rows.of_labels:
+        yield (
+            "the likelihoods are of the items' labels: the items have no density, and the best weights are those with "
+            "the lowest distortion, the cross-entropy, on the validation split."
+        )
     if rows.law is None:
         yield "the posterior depends on the path, so the model drew its own noise: the batching matters."
     if isinstance(mi, Estimate) and information.is_floor(mi):

@@ -11,6 +11,8 @@ from uncollapse.metrics.rows import Rows
 
 NATS = "nats/item"
 
+_NO_DENSITY = Unavailable("the model tells the labels of items, and gives the items no density")
+
 #: Weights are called degenerate where more than this share of the items has too small an effective sample.
 DEGENERATE = 0.1
 
@@ -28,6 +30,8 @@ def nll(rows: Rows) -> Answer:
         | Importance Weighted Autoencoders (Burda et al., 2015)
         | https://arxiv.org/abs/1509.00519
     """
+    if rows.of_labels:
+        return _NO_DENSITY
     if rows.log_evidence is None or rows.effective is None:
         return Unavailable("asked for 0 importance samples")
     bias = 0.5 * (1 / rows.effective - 1 / rows.samples).mean().item()
@@ -84,6 +88,8 @@ def bits_per_dim(rows: Rows, dimensions: int | None) -> Answer:
         rows: Of the evaluation.
         dimensions: D, how many discrete values an item has; None where its values are not discrete, or nobody knows.
     """
+    if rows.of_labels:
+        return _NO_DENSITY
     if not dimensions:
         return Unavailable("the items are not known to have a number of discrete values")
     exact = rows.log_evidence is not None

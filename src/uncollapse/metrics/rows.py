@@ -23,7 +23,7 @@ from uncollapse.errors import InputError
 from uncollapse.inference import Inference, amortised, plain, posteriors
 from uncollapse.metrics.draws import draw
 from uncollapse.metrics.subject import AS_IT_IS, evaluating, networks, placed, refining, refuse_other_signatures
-from uncollapse.model import ask, posterior
+from uncollapse.model import ask, posterior, tells_labels
 from uncollapse.processes import ALONE, Processes
 from uncollapse.randomness import seeded
 
@@ -38,7 +38,7 @@ OWN_NOISE = (
     "from `q` where it is not None."
 )
 
-SETTINGS = ("samples", "bound_samples", "seed", "warnings")
+SETTINGS = ("samples", "bound_samples", "seed", "warnings", "of_labels")
 TENSORS = ("items", "batch", "distortion", "kl", "log_evidence", "effective", "symbols")
 
 
@@ -67,6 +67,8 @@ class Rows:
     bound_samples: int
     """How many draws of the bound."""
     seed: int
+    of_labels: bool = False
+    """Whether the likelihoods are of the items' labels, and the items have no density."""
     warnings: tuple[str, ...] = ()
     """What the reader of the figures should know of how the model was run."""
     extras: dict[str, Tensor] = field(default_factory=dict)
@@ -150,7 +152,7 @@ def collect(
         model: See `Model`; a plain function with the signature `(x, q=None, samples=1)` will do, and is run
             in the mode that its networks are in. Batches are moved to where a network is.
         data: See `batches.source`.
-        samples: How many importance samples K an item; 0 for none.
+        samples: How many importance samples K an item; 0 for none, and for a model that tells labels.
         bound_samples: How many draws of the bound an item.
         seed: Decides the noise.
         chunk: How many samples go through the decoder at a time; as many as make 512 items, if not given.
@@ -169,6 +171,8 @@ def collect(
         )
     refuse_other_signatures(model)
     said = [] if networks(model) is not None else [AS_IT_IS]
+    if tells_labels(model):
+        samples = 0  # Such weights would be of labels, and not under what an item says of its own.
     plan = _Plan(model, inference, samples, bound_samples, seed, chunk, said)
     with torch.no_grad(), evaluating(model):
         each = enumerate(numbered(source(data, batch_size)))
@@ -316,7 +320,8 @@ def _sorted(plan: _Plan, rows: Rows) -> Rows:
 
 
 def _settings(plan: _Plan) -> dict[str, Any]:
-    return {name: getattr(plan, name) for name in SETTINGS} | {"warnings": tuple(plan.warnings)}
+    found = {name: getattr(plan, name) for name in ("samples", "bound_samples", "seed")}
+    return {**found, "warnings": tuple(plan.warnings), "of_labels": tells_labels(plan.model)}
 
 
 def _on_host(law: Any) -> Distribution:

@@ -175,7 +175,7 @@ class Loop:
         standing = self.standing
         with self.watch.over("validation"):
             validation = self.validation.validate(self.procedure.decides_by)
-        value = self.watch.figure(validation, "neg_elbo")
+        value = self.watch.figure(validation, validation.decides)
         self.procedure.observe(standing.epoch, standing.step, validation)
         if self.plateau and standing.best == math.inf:
             self.plateau.forget()  # Nothing counts that an event has ended.
