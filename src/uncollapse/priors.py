@@ -16,6 +16,7 @@ from torch.distributions import (
 )
 
 from uncollapse.distributions.diagonal import Diagonal
+from uncollapse.distributions.factors import LogUniform, Multiplied
 from uncollapse.distributions.flowed import Flowed, autoregressive
 from uncollapse.distributions.one_hots import OneHots
 from uncollapse.distributions.von_mises_fisher import VonMisesFisher
@@ -172,3 +173,37 @@ class Flow(nn.Module):
 
     def forward(self) -> Distribution:
         return Flowed(self.flow)
+
+
+class LogNormal(nn.Module):
+    r"""The prior of sizes whose logarithms are normal, with a mean and a deviation of each unit that are learned.
+
+    .. math:: \log z_d \sim N(\mu_d, s_d^2)
+
+    Arguments:
+        latent: The number of units.
+    """
+
+    def __init__(self, latent: int) -> None:
+        super().__init__()
+        self.log_size, self.log_spread = nn.Parameter(torch.zeros(latent)), nn.Parameter(torch.zeros(latent))
+
+    def forward(self) -> Distribution:
+        return Multiplied(self.log_size.exp(), self.log_spread.exp())
+
+
+class LogUniformSizes(nn.Module):
+    """The improper prior of all sizes alike, with a point at 0; see `LogUniform`.
+
+    Arguments:
+        latent: The number of units.
+    """
+
+    like: Tensor
+
+    def __init__(self, latent: int) -> None:
+        super().__init__()
+        self.register_buffer("like", torch.zeros(latent), persistent=False)
+
+    def forward(self) -> Distribution:
+        return LogUniform(self.like)

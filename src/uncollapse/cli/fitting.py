@@ -145,6 +145,8 @@ def _next(folder: Path, verdict: str, remedies: str, example: str, coded: bool =
         lines = [f"the same command with {changed}, and another --out", *lines[1:]]
     if verdict.startswith("no latents"):
         lines = lines[:1]
+    if verdict.startswith("unknown: the model tells labels"):
+        lines = lines[2:]
     if verdict.startswith(("collapsed", "partly")):
         lines = [*_instead(set(remedies.split("+"))), *lines[:1]]
     return "\n\nNext:\n" + "\n".join(f"  {line}" for line in lines)

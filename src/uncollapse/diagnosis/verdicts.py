@@ -47,6 +47,8 @@ def verdict(figures: Evaluation) -> str:
     """
     if figures.mi == NO_UNITS:
         return "no latents: -ELBO is the exact NLL, and no bound"
+    if figures.rows.of_labels:
+        return "unknown: the model tells labels and writes no items, which is what verdicts are of"
     units, mi = figures.active_units, figures.mi
     if figures.rows.law is None and isinstance(figures.kl, Estimate) and figures.kl.value < NEGLIGIBLE:
         return f"collapsed: KL {round(figures.kl.value, 2) + 0.0:.2f} nats over all steps"
@@ -81,6 +83,8 @@ def state(evidence: Evidence) -> str:
     figures = evidence.figures
     if figures.mi == NO_UNITS:
         return "no latents"
+    if figures.rows.of_labels:
+        return "unknown"
     if isinstance(evidence.audit, Audit) and mis_scaled(evidence.audit.beta):
         return "loss mis-scaled"
     if isinstance(evidence.usage, Unavailable):

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from uncollapse.bound import Source, size
+from uncollapse.bound import Labelled, Source, size
 from uncollapse.data.batches import Batched
 from uncollapse.data.kinds import Data, Kind
 from uncollapse.data.reading import Tell
@@ -142,6 +142,8 @@ def _facts(training: said.Training, model: nn.Module, train: Source) -> dict[str
     wanted = asked({"": training.procedure, **training.objective.terms})
     if "training_items" in wanted:
         facts["training_items"] = _count(train)
+    if "classes" in wanted and (classes := _classes(train)):
+        facts["classes"] = classes
     if SIZES & wanted:
         x = train[0]
         with torch.no_grad(), evaluating(model), seeded(0, "sizes"):
@@ -157,6 +159,13 @@ def _facts(training: said.Training, model: nn.Module, train: Source) -> dict[str
 def _count(batches: Source) -> int:
     # Other sources may have to make every batch.
     return batches.count if isinstance(batches, Batched) else sum(size(batches[i]) for i in range(len(batches)))
+
+
+def _classes(batches: Source) -> int:
+    """How many classes the labels of items are of, by the largest of them; 0 where there are none."""
+    with seeded(0, "classes"):  # What makes batches may draw.
+        each = (batches[i] for i in range(len(batches)))
+        return max((int(x.label.max()) + 1 for x in each if isinstance(x, Labelled) and x.label.ndim == 1), default=0)
 
 
 def _check_items(training: said.Training, valid: Source) -> None:

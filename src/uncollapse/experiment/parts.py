@@ -37,15 +37,21 @@ from uncollapse.nets import (
     topdown,
     transformer,
 )
-from uncollapse.nets.critics import BottleneckCritic, LatentCritic
+from uncollapse.nets.clamping import Clamped
+from uncollapse.nets.critics import BottleneckCritic, ClassCritic, LatentCritic
 from uncollapse.nets.heads import BagOfWords
 from uncollapse.nets.hierarchy import HierarchicalPrior
 from uncollapse.nets.vamp import VampPrior
-from uncollapse.posteriors import choices, committed, flow, normalised, sphere
+from uncollapse.posteriors import choices, committed, dropout, flow, normalised, sphere
 from uncollapse.quantities import Said, Slot
 from uncollapse.terms import aggregate, balancing, controllers, decomposition, independence, mutual, rates
 from uncollapse.terms.activations import ActivationRegularisation
-from uncollapse.terms.adversarial import AdversarialPrior, AdversarialTotalCorrelation, WassersteinPrior
+from uncollapse.terms.adversarial import (
+    AdversarialLabels,
+    AdversarialPrior,
+    AdversarialTotalCorrelation,
+    WassersteinPrior,
+)
 from uncollapse.terms.auxiliary import Auxiliary
 from uncollapse.training import events, procedures
 from uncollapse.training.optimisers import OPTIMISERS
@@ -97,10 +103,12 @@ SLOTS: dict[str, Table] = {
         "token-dropout": weaken.TokenDropout,
         "contiguous-dropout": weaken.ContiguousDropout,
         "historyless": weaken.Historyless,
+        "clamped": Clamped,
     },
     "heads": {"bag-of-words": BagOfWords, "reconstruction": hybrid.Reconstruction},
     "posteriors": {
         "gaussian": posteriors.diagonal,
+        "narrow-gaussian": posteriors.narrow,
         "full-gaussian": posteriors.full,
         "batch-normalised": normalised.normalised,
         "diverse": normalised.diverse,
@@ -108,6 +116,7 @@ SLOTS: dict[str, Table] = {
         "von-mises-fisher": sphere.von_mises_fisher,
         "power-spherical": sphere.power_spherical,
         "choices": choices.choices,
+        "information-dropout": dropout.information_dropout,
         "flow": flow.flow,
         "iterative": iterative.posterior,
         "hierarchical": topdown.hierarchical,
@@ -122,6 +131,8 @@ SLOTS: dict[str, Table] = {
         "autoregressive": priors.Autoregressive,
         "flow": priors.Flow,
         "hierarchical": HierarchicalPrior,
+        "log-normal": priors.LogNormal,
+        "log-uniform": priors.LogUniformSizes,
     },
     # Those that have no groups of their own.
     "top-priors": {
@@ -143,6 +154,7 @@ SLOTS: dict[str, Table] = {
         "decomposed-rate": decomposition.DecomposedRate,
         "density-gap": decomposition.DensityGap,
         "mmd": aggregate.MMD,
+        "label-mmd": aggregate.LabelMMD,
         "dip": independence.DIP,
         "hsic": independence.HSIC,
         "mutual-posterior-divergence": mutual.MutualPosteriorDivergence,
@@ -150,6 +162,7 @@ SLOTS: dict[str, Table] = {
         "adversarial-prior": AdversarialPrior,
         "wasserstein-prior": WassersteinPrior,
         "adversarial-total-correlation": AdversarialTotalCorrelation,
+        "adversarial-labels": AdversarialLabels,
         "auxiliary": Auxiliary,
         "soft-free-bits": controllers.SoftFreeBits,
         "minimum-rate": controllers.MinimumRate,
@@ -158,7 +171,7 @@ SLOTS: dict[str, Table] = {
         "controlled-rate": controllers.ControlledRate,
         "activation-regularisation": ActivationRegularisation,
     },
-    "critics": {"latent": LatentCritic, "bottleneck": BottleneckCritic},
+    "critics": {"latent": LatentCritic, "bottleneck": BottleneckCritic, "classes": ClassCritic},
     "schedules": {
         "linear": dials.Linear,
         "constant": dials.Constant,

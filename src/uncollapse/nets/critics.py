@@ -1,4 +1,4 @@
-"""Critics: networks that tell draws of one law from those of another."""
+"""Critics: networks that tell draws of one law from those of another, or the class that a draw is of."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from uncollapse.nets.mlp import layers
-from uncollapse.quantities import Count, Positive, Weight
+from uncollapse.quantities import Count, Dropout, Positive, Weight
 from uncollapse.terms.adversarial import cross_entropy
 
 
@@ -81,3 +81,28 @@ class BottleneckCritic(nn.Module):
         variance = log_variance.exp()
         drawn = mean + variance.sqrt() * torch.randn_like(mean)
         return self.logit(drawn).squeeze(-1), 0.5 * (mean.square() + variance - 1 - log_variance).sum(-1)
+
+
+class ClassCritic(nn.Module):
+    """Tells the class of an item from z through layers of rectified units.
+
+    Arguments:
+        latent: The number of units of z.
+        classes: How many classes there are.
+        hidden: The widths of the hidden layers, the first of them next to z; none for a linear critic.
+        dropout: Of each unit of z, in training mode.
+    """
+
+    def __init__(
+        self,
+        latent: int,
+        classes: int,
+        hidden: list[Count] = [512],  # noqa: B006 - never written to
+        dropout: Dropout = 0.3,
+    ) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Dropout(dropout), layers(latent, hidden, classes))
+
+    def forward(self, z: Tensor) -> Tensor:
+        """The logits of the classes, with shape (..., C) for z (..., d)."""
+        return self.layers(z)

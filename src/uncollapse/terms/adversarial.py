@@ -16,6 +16,7 @@ from uncollapse.bound import Bound
 from uncollapse.errors import InputError
 from uncollapse.learner import Learner
 from uncollapse.quantities import Count, Slot, Weight
+from uncollapse.terms.auxiliary import label_of
 
 
 class AdversarialPrior(nn.Module):
@@ -151,6 +152,49 @@ class AdversarialTotalCorrelation(nn.Module):
 
     def players(self) -> dict[str, Learner]:
         return {"critic": Learner(self.critic)}
+
+
+class AdversarialLabels(nn.Module):
+    r"""A critic tells the label of an item from its z, and the encoder makes it tell another one.
+
+    .. math:: \mathbb{E}_x \mathbb{E}_{q(z|x)} [-\log D(y' | z)], \quad y' \text{ at random among the classes but } y,
+              \quad \text{the critic descends } \mathbb{E}_x \mathbb{E}_{q(z|x)} [-\log D(y | z)]
+
+    In nats, mean over items and draws. A critic at chance has the logarithm of the number of classes in both, and a
+    decoder that is told y (`model.tells`) loses nothing by it.
+
+    References:
+        | Fader Networks: Manipulating Images by Sliding Attributes (Lample et al., 2017)
+        | https://arxiv.org/abs/1706.00409
+
+    Arguments:
+        critic: Maps z (..., d) to the logits (..., C) of the classes.
+        steps: How often the critic steps before each outer step.
+
+    Raises:
+        InputError: for items without labels.
+    """
+
+    def __init__(self, critic: Annotated[nn.Module, Slot("critics", "classes")], steps: Count = 1) -> None:
+        super().__init__()
+        self.critic, self.steps = critic, steps
+
+    def forward(self, bound: Bound) -> Tensor:
+        logits, label = self.critic(_units(bound.z)), label_of(bound, "adversarial-labels")
+        classes = logits.shape[-1]
+        return _missed(logits, (label + torch.randint_like(label, 1, classes)) % classes)
+
+    def opposition(self, bound: Bound) -> Tensor:
+        """What the critic descends: the cross-entropy of the label."""
+        return _missed(self.critic(_units(bound.z)), label_of(bound, "adversarial-labels"))
+
+    def players(self) -> dict[str, Learner]:
+        return {"critic": Learner(self.critic)}
+
+
+def _missed(logits: Tensor, label: Tensor) -> Tensor:
+    """The cross-entropy of labels (B,) under logits (S, B, C)."""
+    return F.cross_entropy(logits.flatten(0, 1), label.repeat(len(logits)))
 
 
 def cross_entropy(first: Tensor, second: Tensor) -> Tensor:

@@ -1,16 +1,18 @@
-"""Terms of the aggregate posterior q(z), the mean of the items' posteriors, as a batch shows it."""
+"""Terms of the aggregate posterior q(z), the mean of the items' posteriors, or of those of one class, in a batch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
+import torch
 from annotated_types import MinLen
 from torch import Tensor
 
 from uncollapse.bound import Bound
 from uncollapse.errors import InputError
-from uncollapse.quantities import Positive
+from uncollapse.quantities import Count, Positive
+from uncollapse.terms.auxiliary import label_of
 
 
 @dataclass
@@ -77,3 +79,47 @@ class MMD:
         widths = [2 * scale * a.shape[1] * self.variance for scale in self.scales]
         of_width = [c / (c + squares) if self.kernel == "imq" else (-squares / c).exp() for c in widths]
         return sum(of_width[1:], start=of_width[0])
+
+
+@dataclass
+class LabelMMD:
+    r"""The squared maximum mean discrepancy between the aggregate posteriors of the classes, by random features.
+
+    .. math:: \| \bar\psi_a - \bar\psi_b \|^2, \quad \psi(z) = \sqrt{2 / R} \cos(\sqrt{2 / g} \, z W + b), \quad
+              W_{dr} \sim N(0, 1), \; b_r \sim U(0, 2 \pi), \quad g = s D
+
+    with means over the draws of z of the items of each class; of more than two classes in a batch it is the mean over
+    all pairs, and of one it is 0. On average the features' products are the kernel :math:`e^{-r^2 / g}` of the distance
+    r; all classes share one drawing of them, new at every step. Biased, as a draw is compared with itself too. It has
+    no unit, and is below 2: weigh it up. Of several processes each compares its own items.
+
+    References:
+        | The Variational Fair Autoencoder (Louizos et al., 2016)
+        | https://arxiv.org/abs/1511.00830
+
+    Arguments:
+        features: R, how many.
+        scale: s, of the kernel's width; it grows with the number D of units, as squared distances do.
+
+    Raises:
+        InputError: for items without labels.
+    """
+
+    features: Count = 500
+    scale: Positive = 2.0
+
+    def __call__(self, bound: Bound) -> Tensor:
+        label = label_of(bound, "label-mmd")
+        found = self.mapped(bound.z.flatten(2)).mean(0)
+        means = torch.stack([found[label == name].mean(0) for name in label.unique()])
+        if len(means) < 2:
+            return found.sum() * 0.0
+        one, other = torch.combinations(torch.arange(len(means), device=means.device)).unbind(1)
+        return (means[one] - means[other]).square().sum(1).mean()
+
+    def mapped(self, z: Tensor) -> Tensor:
+        """The features (..., R) of draws (..., D), drawn anew."""
+        units = z.shape[-1]
+        weights = torch.randn(units, self.features, dtype=z.dtype, device=z.device)
+        turns = 2 * torch.pi * torch.rand(self.features, dtype=z.dtype, device=z.device)
+        return (2 / self.features) ** 0.5 * torch.cos((2 / (self.scale * units)) ** 0.5 * z @ weights + turns)

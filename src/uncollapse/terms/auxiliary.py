@@ -36,3 +36,22 @@ class Auxiliary:
             )
         found = bound.extras[self.extra]
         return -found.sum() / len(found)
+
+
+def label_of(bound: Bound, term: str) -> Tensor:
+    """The labels of a bound's items, (B,).
+
+    Arguments:
+        bound: The bound.
+        term: Who asks, for an error.
+
+    Raises:
+        InputError: where they have none.
+    """
+    label = bound.extras.get("label")
+    if label is None or label.ndim != 1 or label.is_floating_point():
+        raise InputError(
+            f"a term `{term}` needs the class of every item: give items with the numbers of their classes, as in "
+            "`uncollapse.Labelled(x, y)`, or set `data.labels`."
+        )
+    return label
