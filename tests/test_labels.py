@@ -26,7 +26,7 @@ from uncollapse.experiment import build
 from uncollapse.experiment.compose import compose
 from uncollapse.experiment.execute import train
 from uncollapse.experiment.spec import validated
-from uncollapse.metrics.labels import accuracy, neighbours, told_bits
+from uncollapse.metrics.labels import accuracy, label_by_z, told_bits
 from uncollapse.model import ask
 from uncollapse.nets.labels import Classes, Classifier, Reader, Told
 
@@ -262,12 +262,30 @@ def test_accuracy_is_of_the_mean_of_the_probabilities() -> None:
     assert accuracy(torch.eye(4), torch.tensor([0, 1, 2, 2])).value == 0.75
 
 
-def test_the_neighbour_of_an_item_is_another_one() -> None:
-    means = torch.tensor([[0.0], [0.1], [5.0], [5.1], [9.0]])
-    assert neighbours(means, torch.tensor([0, 0, 1, 1, 1])).value == 1.0
-    assert neighbours(means, torch.tensor([0, 1, 0, 1, 1])).value == 0.2
-    noise = neighbours(torch.randn(3000, 2), torch.arange(3000) % 3)
-    assert noise.value == pytest.approx(1 / 3, abs=4 * noise.se)
+def law(means: list[float], scale: float) -> Independent:
+    loc = torch.tensor(means).unsqueeze(1)
+    return Independent(Normal(loc, torch.full_like(loc, scale)), 1)
+
+
+def test_the_class_by_z_is_that_of_other_items_with_such_a_z() -> None:
+    means = [0.0, 0.1, 5.0, 5.1, 9.0]
+    assert label_by_z(law(means, 0.01), torch.tensor([0, 0, 1, 1, 1])).value == 1.0
+    assert label_by_z(law(means, 0.01), torch.tensor([0, 1, 0, 1, 1])).value == 0.2
+
+
+def test_where_z_says_nothing_the_class_by_it_is_right_by_chance() -> None:
+    labels = torch.arange(3000) % 3
+    # Means that do tell the class, and noise that drowns them.
+    drowned = label_by_z(law((labels * 1e-3).tolist(), 1.0), labels)
+    assert drowned.value == pytest.approx(1 / 3, abs=0.05)
+    assert label_by_z(law((labels * 1e-3).tolist(), 1e-5), labels).value == 1.0
+
+
+def test_the_class_by_z_of_two_gaussians_is_that_of_bayes() -> None:
+    # Two classes at -1 and 1, noise of deviation 1: right with the probability Phi(1).
+    labels = torch.arange(4000) % 2
+    found = label_by_z(law((2.0 * labels - 1).tolist(), 1.0), labels)
+    assert found.value == pytest.approx(0.8413447, abs=4 * found.se)
 
 
 # Whole runs.
@@ -293,12 +311,12 @@ def test_a_run_with_labels_is_evaluated_encoded_diagnosed_and_reported(
 ) -> None:
     out = str(tmp_path / "run")
     assert main(run(file, tmp_path / "run", settings)) == 0
-    assert "neighbours" in capsys.readouterr().out
+    assert "label_by_z" in capsys.readouterr().out
     assert main(["evaluate", out, "--samples", "4", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert ("accuracy" in said["of_labels"]) == (settings == CLASSIFIER)
     assert ("value" in said["nll"]) == (settings != CLASSIFIER)
-    assert said["of_labels"]["neighbours"]["n"] == 4
+    assert said["of_labels"]["label_by_z"]["n"] == 4
     assert main(["encode", out, f"{file}:pictures", "-o", str(tmp_path / "z.npy")]) == 0
     assert np.load(tmp_path / "z.npy").shape == (40, 3)
     assert main(["diagnose", out]) == 0

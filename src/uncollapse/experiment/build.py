@@ -129,6 +129,7 @@ def trainer(
         max_epochs=training.max_epochs,
         plateau=training.plateau and make(training.plateau, facts),
         seed=seed,
+        selects=training.selects,
         **rest,
     )
 

@@ -98,6 +98,13 @@ def train(
         trainer.fit()
 
 
+#: What to say where weights are the best by something else than the bound.
+SELECTED = {
+    "distortion": "the weights are those of the lowest distortion on the validation split, and not of the best bound.",
+    "last": "the weights are those of the last epoch, and not of the best bound.",
+}
+
+
 class Judged(NamedTuple):
     """What an evaluation found."""
 
@@ -149,8 +156,10 @@ def judge(
     how: dict[str, Any] = {"seed": seed, "processes": hardware.processes, "inference": trained.inference}
     how["dimensions"] = discrete_values(model, chosen[0])
     figures = evaluate(model, chosen, samples=samples, **how)
+    selected = SELECTED.get(spec.training.selects)
     unfinished = [] if stands is None else [f"the training is not finished: {stands} The same command goes on with it."]
-    figures = replace(figures, warnings=(*unfinished, *figures.warnings, *remarks.on_items(data, split)))
+    said = [*unfinished, *([selected] if selected else []), *figures.warnings, *remarks.on_items(data, split)]
+    figures = replace(figures, warnings=tuple(said))
     report = {
         **figures.to_json(),
         **environment["asked"],

@@ -14,6 +14,7 @@ from uncollapse.experiment.explain import explained
 from uncollapse.experiment.sections import Choice, Section, mark, section
 from uncollapse.quantities import Count, Index, Place, Positive, Slot, Weight
 from uncollapse.training.plateau import Plateau
+from uncollapse.training.validation import Selects
 
 #: Grows where the meaning of a spec changes, so that runs under the old meaning are not taken for the new.
 SCHEMA = 2
@@ -59,6 +60,8 @@ class Training(Section):
         clip: The largest gradient norm; null for no clipping.
         max_epochs: Passes over the training data at most.
         plateau: The learning-rate decay; null for none.
+        selects: By what the best weights are the best, on the validation split: by the bound (of a model that tells
+            labels, the cross-entropy), by the distortion, or "last" for those of the last epoch.
     """
 
     objective: Objective = Objective()
@@ -70,6 +73,7 @@ class Training(Section):
     clip: Positive | None = 5.0
     max_epochs: Count = 100
     plateau: PlateauSection | None = None
+    selects: Selects = "bound"
 
 
 class Spec(Section):

@@ -80,11 +80,6 @@ class Evaluation:
         """What is measured of the items' labels, by name; nothing where they have none."""
         return labels.of_labels(self.rows)
 
-    @property
-    def decides(self) -> str:
-        """The figure by which weights are the best: -ELBO, or the cross-entropy where labels are told."""
-        return "distortion" if self.rows.of_labels else "neg_elbo"
-
     def to_json(self) -> dict[str, Any]:
         """All but the rows, with None for what is not finite."""
         used = self.used_categories
@@ -227,8 +222,8 @@ def _warnings(rows: Rows, mi: Answer, published: Answer) -> Iterable[str]:
         yield degenerate
     if rows.of_labels:
         yield (
-            "the likelihoods are of the items' labels: the items have no density, and the best weights are those with "
-            "the lowest distortion, the cross-entropy, on the validation split."
+            "the likelihoods are of the items' labels, and the items have no density: in training the best weights are "
+            "by the cross-entropy (distortion) of the validation split."
         )
     if rows.law is None:
         yield "the posterior depends on the path, so the model drew its own noise: the batching matters."

@@ -55,7 +55,7 @@ class Clamped(nn.Module):
     Arguments:
         decoder: What is wrapped.
         latent: The number of units of z.
-        units: How many of them say the class.
+        first: How many of them, the first, say the class.
         pull: How strongly they are drawn together.
 
     Raises:
@@ -64,14 +64,12 @@ class Clamped(nn.Module):
 
     active: Tensor
 
-    def __init__(self, decoder: nn.Module, latent: int, units: Count, pull: Weight = 0.01) -> None:
+    def __init__(self, decoder: nn.Module, latent: int, first: Count, pull: Weight = 0.01) -> None:
         super().__init__()
-        if units >= latent:
-            raise InputError(
-                f"{units} units of z are to say the class, and there are {latent}: leave some for others."
-            )
+        if first >= latent:
+            raise InputError(f"{first} units of z are to say the class, and there are {latent}: leave some for others.")
         self.decoder, self.pull = decoder, pull
-        self.register_buffer("active", torch.arange(latent) >= units, persistent=False)
+        self.register_buffer("active", torch.arange(latent) >= first, persistent=False)
         if "paint" in dir(decoder):  # Who writes items asks for it by its name.
             self.paint, self.shape = decoder.paint, decoder.shape
 

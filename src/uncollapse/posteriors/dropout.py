@@ -21,24 +21,24 @@ class Noisy:
     """The family of sizes times log-normal noise.
 
     Arguments:
-        units: What makes sizes of numbers.
+        sizes: What makes them of numbers.
         most, least: The limits of the noise.
     """
 
-    units: Literal["softplus", "relu"]
+    sizes: Literal["softplus", "relu"]
     most: float
     least: float
 
     def __call__(self, size: Tensor, spread: Tensor) -> Distribution:
         size, spread = (one.to(torch.promote_types(one.dtype, torch.float32)) for one in (size, spread))
-        sizes = F.relu(size) if self.units == "relu" else F.softplus(size)
-        return Multiplied(sizes, (self.most * spread.sigmoid()).clamp_min(self.least))
+        positive = F.relu(size) if self.sizes == "relu" else F.softplus(size)
+        return Multiplied(positive, (self.most * spread.sigmoid()).clamp_min(self.least))
 
 
 def information_dropout(
     net: Callable[[int], torch.nn.Module],
     latent: int,
-    units: Literal["softplus", "relu"] = "softplus",
+    sizes: Literal["softplus", "relu"] = "softplus",
     most: Positive = 0.7,
     least: Positive = 1e-3,
 ) -> Posterior:
@@ -57,8 +57,8 @@ def information_dropout(
     Arguments:
         net: Makes the encoder's network, from the number of its outputs.
         latent: The number of units.
-        units: "softplus" for sizes above 0, "relu" for sizes from 0 on.
+        sizes: "softplus" for sizes above 0, "relu" for sizes from 0 on.
         most: The largest noise, which a network that learns nothing would choose.
         least: The smallest, as the KL grows beyond any limit with less.
     """
-    return Posterior(net(2 * latent), Noisy(units, most, least), (latent, latent))
+    return Posterior(net(2 * latent), Noisy(sizes, most, least), (latent, latent))

@@ -90,8 +90,10 @@ class LabelMMD:
 
     with means over the draws of z of the items of each class; of more than two classes in a batch it is the mean over
     all pairs, and of one it is 0. On average the features' products are the kernel :math:`e^{-r^2 / g}` of the distance
-    r; all classes share one drawing of them, new at every step. Biased, as a draw is compared with itself too. It has
-    no unit, and is below 2: weigh it up. Of several processes each compares its own items.
+    r; all classes share one drawing of them, new at every step. Unbiased, the squares leave out the product of an
+    item with itself, and classes with one item in the batch are left out; biased, as published, they do not, and few
+    items of a class read far too high. It has no unit, and is below 2: weigh it up. Of several processes each compares
+    its own items.
 
     References:
         | The Variational Fair Autoencoder (Louizos et al., 2016)
@@ -100,6 +102,7 @@ class LabelMMD:
     Arguments:
         features: R, how many.
         scale: s, of the kernel's width; it grows with the number D of units, as squared distances do.
+        statistic: Whether an item is compared with itself too.
 
     Raises:
         InputError: for items without labels.
@@ -107,15 +110,22 @@ class LabelMMD:
 
     features: Count = 500
     scale: Positive = 2.0
+    statistic: Literal["unbiased", "biased"] = "unbiased"
 
     def __call__(self, bound: Bound) -> Tensor:
-        label = label_of(bound, "label-mmd")
-        found = self.mapped(bound.z.flatten(2)).mean(0)
-        means = torch.stack([found[label == name].mean(0) for name in label.unique()])
-        if len(means) < 2:
+        found, label = self.mapped(bound.z.flatten(2)).mean(0), label_of(bound, "label-mmd")
+        least = 2 if self.statistic == "unbiased" else 1
+        groups = [group for name in label.unique() if len(group := found[label == name]) >= least]
+        if len(groups) < 2:
             return found.sum() * 0.0
+        means, within = (torch.stack([one(group) for group in groups]) for one in (_mean, self._within))
         one, other = torch.combinations(torch.arange(len(means), device=means.device)).unbind(1)
-        return (means[one] - means[other]).square().sum(1).mean()
+        return (within[one] + within[other] - 2 * (means[one] * means[other]).sum(1)).mean()
+
+    def _within(self, group: Tensor) -> Tensor:
+        """The mean of the products of all items' features (n, R)."""
+        n, whole = len(group), _mean(group).square().sum()
+        return whole if self.statistic == "biased" else (n * whole - group.square().sum() / n) / (n - 1)
 
     def mapped(self, z: Tensor) -> Tensor:
         """The features (..., R) of draws (..., D), drawn anew."""
@@ -123,3 +133,7 @@ class LabelMMD:
         weights = torch.randn(units, self.features, dtype=z.dtype, device=z.device)
         turns = 2 * torch.pi * torch.rand(self.features, dtype=z.dtype, device=z.device)
         return (2 / self.features) ** 0.5 * torch.cos((2 / (self.scale * units)) ** 0.5 * z @ weights + turns)
+
+
+def _mean(group: Tensor) -> Tensor:
+    return group.mean(0)

@@ -175,11 +175,11 @@ class Loop:
         standing = self.standing
         with self.watch.over("validation"):
             validation = self.validation.validate(self.procedure.decides_by)
-        value = self.watch.figure(validation, validation.decides)
+        value = self.watch.figure(validation, self.validation.decides(validation))
         self.procedure.observe(standing.epoch, standing.step, validation)
         if self.plateau and standing.best == math.inf:
             self.plateau.forget()  # Nothing counts that an event has ended.
-        if value < standing.best:
+        if value < standing.best or self.validation.selects == "last":
             standing.best = value
             best = Snapshot(state.weights(self.descent.model), {"step": standing.step})
             self.processes.first(lambda: self.checkpoints.save_best(standing.step, best))

@@ -13,7 +13,7 @@ class Standing:
     """Outer steps done."""
     epoch: int = 0
     best: float = float("inf")
-    """The lowest negative bound of the validation split so far; see `Evaluation.decides`."""
+    """The lowest negative bound of the validation split so far; see `Validation.decides`."""
     stopped: bool = False
     """Whether it has ended before its last epoch."""
     told: int = 0

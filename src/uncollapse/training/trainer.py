@@ -9,6 +9,7 @@ from torch import nn
 
 from uncollapse.bound import Source
 from uncollapse.dials import Schedule
+from uncollapse.errors import InputError
 from uncollapse.inference import Inference, amortised
 from uncollapse.metrics.evaluation import Evaluation
 from uncollapse.objective import Objective
@@ -23,7 +24,7 @@ from uncollapse.training.optimisers import Optimiser
 from uncollapse.training.plateau import Plateau
 from uncollapse.training.players import Player
 from uncollapse.training.procedures import Adversarial, Joint, Procedure
-from uncollapse.training.validation import Validation
+from uncollapse.training.validation import Selects, Validation
 
 
 class Trainer:
@@ -54,6 +55,8 @@ class Trainer:
         precision: "32", or "bf16-mixed": the networks compute in bfloat16, the laws and the optimisers in float32.
         processes: Those that train together, each of which makes this trainer.
         sharded: Whether each of them keeps only a part of the parameters (FSDP2).
+        selects: By what the weights of an epoch are the best: "bound", "distortion" alone, or "last" as they are the
+            last, which a plateau that reloads the best ones has no use for.
 
     Raises:
         InputError: for an optimiser of nobody, players that are no networks, a model without parameters, a parameter
@@ -85,6 +88,7 @@ class Trainer:
         precision: Precision = "32",
         processes: Processes = ALONE,
         sharded: bool = False,
+        selects: Selects = "bound",
     ) -> None:
         self.descent = Descent(
             model,
@@ -98,7 +102,13 @@ class Trainer:
             processes=processes,
             sharded=sharded,
         )
-        self.validation = Validation(self.descent.model, valid, inference, seed, self.descent.device, processes)
+        if selects == "last" and plateau and plateau.reload:
+            raise InputError(
+                "the last weights are to be the best, and the plateau reloads the best: set its `reload` to false."
+            )
+        self.validation = Validation(
+            self.descent.model, valid, inference, seed, self.descent.device, processes, selects
+        )
         procedure = procedure or Joint()
         for term in self.descent.critics:
             procedure = Adversarial(procedure, term)

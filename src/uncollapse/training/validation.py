@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import torch
 
@@ -17,6 +17,9 @@ from uncollapse.training import sharding
 #: cost a hundredth or less of the 10,000 items that a decision may have.
 GLANCE = 1_000
 
+#: By what the best weights are the best: the bound, the distortion alone, or that they are the last.
+Selects: TypeAlias = Literal["bound", "distortion", "last"]
+
 
 class Validation:
     """Measures the true bound (rate weight 1) on a split, in evaluation mode, with the same noise each time.
@@ -28,6 +31,7 @@ class Validation:
         seed: Decides the noise.
         device: Where the model is.
         processes: Who measure together.
+        selects: By what weights are the best.
     """
 
     def __init__(
@@ -38,8 +42,9 @@ class Validation:
         seed: int = 0,
         device: torch.device | str = "cpu",
         processes: Processes = ALONE,
+        selects: Selects = "bound",
     ) -> None:
-        self.model, self.batches, self.inference = model, batches, inference
+        self.model, self.batches, self.inference, self.selects = model, batches, inference, selects
         self.seed, self.device, self.processes = seed, device, processes
 
     def validate(self, decides_by: str | None = None) -> Evaluation:
@@ -61,3 +66,7 @@ class Validation:
                 inference=self.inference,
                 **few,
             )
+
+    def decides(self, found: Evaluation) -> str:
+        """The figure that weights are better by the lower it is."""
+        return "distortion" if self.selects == "distortion" or found.rows.of_labels else "neg_elbo"
