@@ -79,6 +79,8 @@ def _merge(recipe: str, names: Sequence[str]) -> bool:
 def spec_of(recipe: str, names: Sequence[str], folder: Path) -> Spec:
     """The spec of a recipe with remedies, all of it small, on data in a folder: two steps, two items to validate on."""
     files = [f"data.{split}={file}" for split, file in _files(recipe, folder).items()]
+    if any("label_classes" in remedies()[name].needs for name in names):
+        files += [f"data.{split}={file}" for split, file in _labels(folder).items()]
     whole = validated(compose(recipe, names, [*files, "training.max_epochs=1"]))
     return validated(_tiny(whole.model_dump()))
 
@@ -95,6 +97,15 @@ def _files(recipe: str, folder: Path) -> dict[str, Path]:
         else:
             found[split] = folder / f"{kind}-{split}.npy"
             np.save(found[split], table[part])
+    return found
+
+
+@cache
+def _labels(folder: Path) -> dict[str, Path]:
+    found = {}
+    for split, count in (("labels", 10), ("valid_labels", 4), ("test_labels", 4)):
+        found[split] = folder / f"{split}.npy"
+        np.save(found[split], np.arange(count) % 2)
     return found
 
 

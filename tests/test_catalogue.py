@@ -98,7 +98,7 @@ def test_remedies_that_cannot_both_be_clash(names: str, path: str) -> None:
 
 
 #: Posteriors over a space of their own, and so with a prior of their own.
-OWN_PRIOR = {"choices", "power-spherical", "von-mises-fisher", "von-mises-fisher-learned"}
+OWN_PRIOR = {"choices", "information-dropout", "power-spherical", "von-mises-fisher", "von-mises-fisher-learned"}
 
 #: Hierarchies of latent variables, each with a posterior and a prior of its own.
 HIERARCHIES = {"hierarchical", "hierarchical-vampprior", "ladder", "residual-normal"}
@@ -115,6 +115,7 @@ RIVALS = [
         "cyclical-held",
         "cyclical-restarts",
         "exponential-anneal",
+        "fader",
         "held-anneal",
         "infovae",
         "saturating-anneal",

@@ -35,13 +35,20 @@ SIZES = {
 }
 
 
-def points(law: Any) -> tuple[Tensor, float]:
-    """Points z (N, d) over the whole space of a law, and the logarithm of the volume that each stands for."""
+def points(law: Any) -> tuple[Tensor, Any]:
+    """Points z (N, d) over the whole space of a law, and the logarithm of the volume that each stands for.
+
+    It is one number, or has the shape (N, 1).
+    """
     where = space(law)
     if where.startswith("choices"):
         classes = law.logits.shape[-1]
         chosen = torch.tensor(list(product(range(classes), repeat=law.event_shape.numel() // classes)))
         return F.one_hot(chosen, classes).flatten(1).float(), 0.0
+    if where == "positive numbers":
+        line = torch.linspace(-9, 5, 281)  # Their logarithms.
+        logs = torch.cartesian_prod(line, line)
+        return logs.exp(), logs.sum(1, keepdim=True) + 2 * math.log(14 / 280)
     if where != "vectors":
         angle = torch.arange(400) * (2 * math.pi / 400)
         return torch.stack([angle.cos(), angle.sin()], 1), math.log(2 * math.pi / 400)

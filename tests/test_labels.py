@@ -114,7 +114,7 @@ def test_classes_are_numbered_in_their_own_order_over_all_files() -> None:
 
 def test_a_batch_has_the_label_of_each_of_its_pictures(file: Path) -> None:
     data = load(file, binarise=None)
-    assert data.facts == {"shape": (1, 6, 5), "levels": 256, "classes": 4}
+    assert data.facts == {"shape": (1, 6, 5), "levels": 256, "label_classes": 4}
     for split in ("train", "valid", "test"):
         x = data.batches(split)[0]
         assert isinstance(x, Labelled)
@@ -126,7 +126,7 @@ def test_without_labels_nothing_changes(file: Path) -> None:
     plain = load(file, labels=None)
     assert isinstance(plain.batches("train")[0], Tensor)
     assert "classes" not in plain.about()
-    assert "classes" not in plain.facts
+    assert "label_classes" not in plain.facts
     assert torch.equal(plain.batches("valid")[0], load(file).batches("valid")[0].x)
 
 
@@ -164,7 +164,7 @@ def test_a_share_of_the_batches_holds_one_class_each(file: Path) -> None:
 def test_the_digits_know_which_they_are() -> None:
     pytest.importorskip("sklearn")
     data = Digits(labels=True, binarise=None).load()
-    assert data.facts["classes"] == 10
+    assert data.facts["label_classes"] == 10
     x = data.batches("test")[0]
     one = x.x[x.label == 1].mean(0)[0]
     zero = x.x[x.label == 0].mean(0)[0]

@@ -11,7 +11,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from uncollapse.errors import InputError
-from uncollapse.experiment.parts import SLOTS, asked, described, make
+from uncollapse.experiment.parts import OF_DATA, SLOTS, asked, described, make
 from uncollapse.experiment.sections import GIVEN, parameters, section
 from uncollapse.experiment.spec import identity, validated
 from uncollapse.quantities import Count, Dropout, Duration, Positive, Rate
@@ -118,7 +118,7 @@ def test_every_part_says_what_it_is_and_has_a_section(slot: str, kind: str) -> N
     entries = set(made.model_fields) - {"kind"}
 
     assert (SLOTS[slot][kind].__doc__ or "").strip()
-    assert entries | (set(GIVEN) if slot != "models" else set()) >= parameters(made._target).keys()
+    assert entries | set(GIVEN if slot != "models" else OF_DATA) >= parameters(made._target).keys()
 
 
 @pytest.mark.parametrize(("slot", "kind"), EVERY)

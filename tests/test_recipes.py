@@ -17,27 +17,36 @@ from uncollapse.experiment.spec import Spec, validated
 OF_TOKENS = {name for name, remedy in remedies().items() if "vocabulary" in remedy.needs}
 OF_SHAPES = {name for name, remedy in remedies().items() if "shape" in remedy.needs}
 OF_TEXT = ("demo", "he2019-synthetic", "he2019-text", "ptb", "snli-small", "text", "text-transformer")
-OF_PIXELS = ("small-omniglot", "he2019-omniglot", "he2019-omniglot-released")
-OF_SHAPE = ("digits", "images", "vectors", *OF_PIXELS)
+OF_LABELS = {name for name, remedy in remedies().items() if "label_classes" in remedy.needs}
+OF_PIXELS = ("pixelgan", "small-omniglot", "he2019-omniglot", "he2019-omniglot-released")
+OF_SHAPE = ("digits", "images", "vectors", "vib", *OF_PIXELS)
 #: What is of decoders that write all elements at once.
 AT_ONCE = ("sigma-vae", "lidvae", "inverse-lipschitz")
 #: Recipes whose decoders have no skip.
 NO_SKIP = [
     name
     for name, recipe in recipes().items()
-    if recipe.spec.get("model", {}).get("decoder", {}).get("kind") in ("cnn", "pixelcnn")
+    if recipe.spec.get("model", {}).get("decoder", {}).get("kind") in ("classifier", "cnn", "pixelcnn")
 ]
 COMBINATIONS = [*remedies(), "aggressive+anneal", "aggressive+beta", "aggressive+slow-anneal"]
 REFUSED = {
     **{("vector", name): "leaves to you" for name, remedy in remedies().items() if "model" in remedy.patch},
     **{
-        (recipe, name): f"which data of the kind `{'images' if recipe in OF_PIXELS else recipe}` does not have"
+        (recipe, name): f"which data of the kind `{recipes()[recipe].spec['data']['kind']}` does not have"
         for recipe in OF_SHAPE
         for name in OF_TOKENS
     },
     **{(recipe, name): "needs the shape of an item" for recipe in OF_TEXT for name in OF_SHAPES},
-    **{(recipe, name): "has no meaning where `model.decoder.kind` is" for recipe in OF_PIXELS for name in AT_ONCE},
     **{(recipe, "skip"): "has no meaning where `model.decoder.kind` is" for recipe in NO_SKIP},
+    **{(recipe, name): "does not have" for recipe in (*OF_TEXT, "vectors") for name in OF_LABELS},
+    **{
+        (
+            recipe,
+            name,
+        ): r"`model.decoder.\w+` has no meaning where `model.decoder.kind` is|`model.decoder.hidden` is missing"
+        for recipe in (*OF_PIXELS, "vib")
+        for name in AT_ONCE
+    },
 }
 
 
@@ -62,6 +71,7 @@ def test_these_are_the_recipes() -> None:
         "he2019-synthetic",
         "he2019-text",
         "images",
+        "pixelgan",
         "ptb",
         "small-omniglot",
         "snli-small",
@@ -69,6 +79,7 @@ def test_these_are_the_recipes() -> None:
         "text-transformer",
         "vector",
         "vectors",
+        "vib",
     }
 
 

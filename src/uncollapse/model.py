@@ -18,9 +18,8 @@ from uncollapse.errors import InputError
 #: What a prior may ask for by the names of its arguments.
 OFFERED = ("given", "encoder")
 
-#: What labels are to a model: kept from it, known beforehand, or what it is to tell.
-Labels: TypeAlias = Literal["kept", "given", "target"]
-_SHOWN = {"given": Given, "target": ToTell}
+#: What labels are to a model: kept from it, known in training alone or always, or what it is to tell.
+Labels: TypeAlias = Literal["kept", "in-training", "given", "target"]
 
 #: How torch says that a network reads numbers of another type, or items of another shape.
 _UNREADABLE = re.compile(
@@ -119,8 +118,9 @@ class VAE(nn.Module):
         heads: By name, `(z, x) -> Tensor` (B, ...): what each says of the items of a batch from z (S, B, ...), such as
             a log-likelihood averaged over S. They are extras of the bound, for terms to use, and no part of it.
         labels: What the labels of `Labelled` items are to it. "kept": they are kept from it. "given": its networks get
-            `bound.Given`, the encoder as x, the decoder as `seen`, a conditional prior the label as `given`. "target":
-            they get `bound.ToTell`, the decoder's law is of the label, and the bound says nothing of the density of x.
+            `bound.Given`, the encoder as x, the decoder as `seen`, a conditional prior the label as `given`, and the
+            bound is on log p(x | label). "in-training": so in training mode, and kept in evaluation. "target": they get
+            `bound.ToTell`, the decoder's law is of the label, and the bound says nothing of the density of x.
 
     Example:
         >>> from torch import nn, randn
@@ -263,16 +263,19 @@ def put_in_words(error: Exception, x: Batch) -> None:
         ) from error
 
 
-def tells_labels(model: Any) -> bool:
-    """Whether what a model scores is the label of an item, and not the item."""
-    return getattr(model, "labels", None) == "target"
+def use_of_labels(model: Any) -> str:
+    """What labels are to any model now; see `Labels`."""
+    said = getattr(model, "labels", None)
+    if said == "in-training":
+        return "given" if model.training else "kept"
+    return said if isinstance(said, str) else "kept"
 
 
 def _shown(model: Any, x: Batch) -> Batch:
     if not isinstance(x, Labelled):
         return x
-    as_what = next((kind for name, kind in _SHOWN.items() if getattr(model, "labels", None) == name), None)
-    return x.x if as_what is None else as_what(*x)
+    shown = {"given": Given, "target": ToTell}.get(use_of_labels(model))
+    return x.x if shown is None else shown(*x)
 
 
 def _described(found: Any) -> str:

@@ -233,7 +233,7 @@ KINDS = {
         "images:Images",
         "images of yours",
         recipe="images",
-        facts=("shape", "levels", "classes"),
+        facts=("shape", "levels", "label_classes"),
         files="a .npy, .npz, .mat or idx file of pictures, or a folder of image files; of several arrays, x.npz:NAME",
         example="FILE:0 FILE:1",
     ),
@@ -241,7 +241,7 @@ KINDS = {
         "images:Digits",
         "scikit-learn's handwritten digits",
         recipe="digits",
-        facts=("shape", "levels", "classes"),
+        facts=("shape", "levels", "label_classes"),
         example="0 1",
     ),
 }

@@ -74,7 +74,7 @@ class Pictures:
     def facts(self) -> dict[str, Any]:
         """The shape of an item, how many values a pixel can have, and, where there are labels, of how many classes."""
         found = {"shape": self.shape, "levels": self.top + 1 if self.binarise is None else 2}
-        return found | ({"classes": len(self.classes)} if self.classes else {})
+        return found | ({"label_classes": len(self.classes)} if self.classes else {})
 
     # From pictures (N, C, H, W) to what a model reads.
 

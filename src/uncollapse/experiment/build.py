@@ -143,8 +143,8 @@ def _facts(training: said.Training, model: nn.Module, train: Source) -> dict[str
     wanted = asked({"": training.procedure, **training.objective.terms})
     if "training_items" in wanted:
         facts["training_items"] = _count(train)
-    if "classes" in wanted and (classes := _classes(train)):
-        facts["classes"] = classes
+    if "label_classes" in wanted and (classes := _classes(train)):
+        facts["label_classes"] = classes
     if SIZES & wanted:
         x = train[0]
         with torch.no_grad(), evaluating(model), seeded(0, "sizes"):

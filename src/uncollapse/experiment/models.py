@@ -11,7 +11,7 @@ from torch import nn
 
 from uncollapse.errors import InputError
 from uncollapse.language_model import language_model as without_latents
-from uncollapse.model import VAE
+from uncollapse.model import VAE, Labels
 from uncollapse.nets.labels import Classifier, Reader, Told
 from uncollapse.nets.lstm import initialise
 from uncollapse.nets.stochastic import ZForcing
@@ -19,6 +19,13 @@ from uncollapse.quantities import Count, File, Maker, Slot
 
 #: To whom the labels of items are told.
 Tells = Literal["nobody", "decoder", "encoder-and-decoder", "wrappers"]
+#: What they are to the model then: wrappers act in training alone.
+TOLD: dict[Tells, Labels] = {
+    "nobody": "kept",
+    "decoder": "given",
+    "encoder-and-decoder": "given",
+    "wrappers": "in-training",
+}
 
 
 def vae(
@@ -33,7 +40,7 @@ def vae(
     start: File | None = None,
     encoder_start: File | None = None,
     tells: Tells = "nobody",
-    classes: int | None = None,
+    label_classes: int | None = None,
     shape: tuple[int, ...] | None = None,
 ) -> VAE:
     """A VAE of an encoder, a decoder and a prior.
@@ -57,16 +64,16 @@ def vae(
             but those of the last layer.
         tells: Who is told the label of an item: the decoder, beside z; the encoder too, beside the item; or the
             wrappers of the decoder alone.
-        classes: How many classes labels are of; None where there are no labels.
+        label_classes: How many classes labels are of; None where there are no labels.
         shape: The shape of an item, where it has one.
 
     Raises:
         InputError: where somebody is told a label, and there is none.
     """
-    told = _told(tells, classes)
+    told = _told(tells, label_classes)
     nets = nn.ModuleList()
     inference = posterior(
-        latent=latent, net=lambda outputs: nets.append(_reading(encoder, outputs, classes, shape, told))[-1]
+        latent=latent, net=lambda outputs: nets.append(_reading(encoder, outputs, label_classes, shape, told))[-1]
     )
     network: Any = decoder(latent=latent + told["decoder"])
     if tells != "nobody":
@@ -74,11 +81,11 @@ def vae(
     generation, law = _wrapped(network, wrappers, latent), prior(latent=latent, encoder=inference)
     initialise(nets.append(generation), initialisation)
     beside = {name: heads[name](latent=latent, decoder=network) for name in sorted(heads)}
-    labels = "target" if isinstance(network, Classifier) else "kept" if tells == "nobody" else "given"
+    labels = "target" if isinstance(network, Classifier) else TOLD[tells]
     made = VAE(inference, generation, law, heads=beside, labels=labels)
     # Last, so that the other networks start as they do without heads.
     initialise(made.generation.heads, initialisation)
-    more = {"tells": tells, "classes": classes, "shape": shape}
+    more = {"tells": tells, "label_classes": label_classes, "shape": shape}
     made.anew = partial(vae, encoder, decoder, latent, posterior, prior, wrappers, heads, initialisation, **more)
     return made
 

@@ -57,7 +57,7 @@ from uncollapse.training import events, procedures
 from uncollapse.training.optimisers import OPTIMISERS
 
 #: What only the data can tell.
-OF_DATA = ("vocabulary", "shape", "levels", "classes")
+OF_DATA = ("vocabulary", "shape", "levels", "label_classes")
 
 Table = Mapping[str, Callable[..., Any]]
 

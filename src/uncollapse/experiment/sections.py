@@ -36,7 +36,7 @@ GIVEN = {
     "vocabulary": "the number of types of the text, with markers",
     "shape": "the shape of an item",
     "levels": "how many values a pixel can have",
-    "classes": "the number of classes that the labels of the data (`data.labels`) are of",
+    "label_classes": "the number of classes that the labels of the data (`data.labels`) are of",
     "latent": "the number of latent units",
     "outputs": "how many numbers an encoder's network must give an item",
     "units": "the number of groups that the KL splits into",

@@ -16,14 +16,14 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from uncollapse import files
-from uncollapse.bound import Batch, Bound, device, size, symbols
+from uncollapse.bound import Batch, Bound, Labelled, device, size, symbols
 from uncollapse.data.batches import numbered, source
 from uncollapse.distributions import families, operations
 from uncollapse.errors import InputError
 from uncollapse.inference import Inference, amortised, plain, posteriors
 from uncollapse.metrics.draws import draw
 from uncollapse.metrics.subject import AS_IT_IS, evaluating, networks, placed, refining, refuse_other_signatures
-from uncollapse.model import ask, posterior, tells_labels
+from uncollapse.model import ask, posterior, use_of_labels
 from uncollapse.processes import ALONE, Processes
 from uncollapse.randomness import seeded
 
@@ -37,6 +37,8 @@ OWN_NOISE = (
     "the model does not draw z from the `q` that it is given: its noise is its own, so the batching matters. Draw z "
     "from `q` where it is not None."
 )
+
+GIVEN = "the model is told the items' labels: its likelihoods are log p(x | label), above those of a model that is not."
 
 SETTINGS = ("samples", "bound_samples", "seed", "warnings", "of_labels")
 TENSORS = ("items", "batch", "distortion", "kl", "log_evidence", "effective", "symbols")
@@ -171,7 +173,7 @@ def collect(
         )
     refuse_other_signatures(model)
     said = [] if networks(model) is not None else [AS_IT_IS]
-    if tells_labels(model):
+    if use_of_labels(model) == "target":
         samples = 0  # Such weights would be of labels, and not under what an item says of its own.
     plan = _Plan(model, inference, samples, bound_samples, seed, chunk, said)
     with torch.no_grad(), evaluating(model):
@@ -194,6 +196,8 @@ class _Plan(NamedTuple):
 
 def _measure(plan: _Plan, index: int, items: Tensor, x: Batch) -> Rows:
     x = placed(plan.model, x)
+    if isinstance(x, Labelled) and use_of_labels(plan.model) == "given" and GIVEN not in plan.warnings:
+        plan.warnings.append(GIVEN)
     q = _posterior(plan, index, items, x)
     bound = [_figures(b) for b in _passes(plan, index, items, x, q, "bound", plan.bound_samples)]
     weights = [b.log_weights.cpu().double() for b in _passes(plan, index, items, x, q, "weights", plan.samples)]
@@ -321,7 +325,7 @@ def _sorted(plan: _Plan, rows: Rows) -> Rows:
 
 def _settings(plan: _Plan) -> dict[str, Any]:
     found = {name: getattr(plan, name) for name in ("samples", "bound_samples", "seed")}
-    return {**found, "warnings": tuple(plan.warnings), "of_labels": tells_labels(plan.model)}
+    return {**found, "warnings": tuple(plan.warnings), "of_labels": use_of_labels(plan.model) == "target"}
 
 
 def _on_host(law: Any) -> Distribution:

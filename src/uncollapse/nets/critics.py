@@ -88,7 +88,7 @@ class ClassCritic(nn.Module):
 
     Arguments:
         latent: The number of units of z.
-        classes: How many classes there are.
+        label_classes: How many classes there are.
         hidden: The widths of the hidden layers, the first of them next to z; none for a linear critic.
         dropout: Of each unit of z, in training mode.
     """
@@ -96,12 +96,12 @@ class ClassCritic(nn.Module):
     def __init__(
         self,
         latent: int,
-        classes: int,
+        label_classes: int,
         hidden: list[Count] = [512],  # noqa: B006 - never written to
         dropout: Dropout = 0.3,
     ) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Dropout(dropout), layers(latent, hidden, classes))
+        self.layers = nn.Sequential(nn.Dropout(dropout), layers(latent, hidden, label_classes))
 
     def forward(self, z: Tensor) -> Tensor:
         """The logits of the classes, with shape (..., C) for z (..., d)."""

@@ -101,14 +101,14 @@ class Classifier(nn.Module):
     .. math:: p(y | z) = \text{softmax}(g(z))_y
 
     Arguments:
-        classes: How many there are.
+        label_classes: How many there are.
         latent: d, the size of z.
         hidden: The widths of the hidden layers of g, the first of them next to z; none for a linear g.
     """
 
-    def __init__(self, classes: int, latent: int, hidden: list[Count] = []) -> None:  # noqa: B006 - never written to
+    def __init__(self, label_classes: int, latent: int, hidden: list[Count] = []) -> None:  # noqa: B006 - never written to
         super().__init__()
-        self.layers = layers(latent, hidden, classes)
+        self.layers = layers(latent, hidden, label_classes)
 
     def forward(self, z: Tensor, seen: Any) -> Classes:
         """The law of the classes for z (S, B, d).
