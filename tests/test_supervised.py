@@ -128,7 +128,9 @@ def test_a_law_of_sizes_is_kept_and_restored() -> None:
     both: Any = operations.cat([q, q])
     assert both.size.shape == (6, 2)
     z = q.sample()
-    torch.testing.assert_close(operations.pairwise_log_prob(q, z).diagonal(), q.log_prob(z))
+    pairs = operations.pairwise_log_prob(q, z)
+    torch.testing.assert_close(pairs.diagonal(), q.log_prob(z))
+    torch.testing.assert_close(operations.pairwise_by_group(q, z).sum(-1), pairs)
 
 
 def test_a_prior_of_sizes_starts_at_one_and_another_has_no_draws() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 from torch.distributions.kl import register_kl
 
-from uncollapse.distributions.operations import space
+from uncollapse.distributions.operations import pairwise_by_group, space
 from uncollapse.errors import InputError
 
 _CONSTANT = 0.5 * math.log(2 * math.pi)
@@ -45,11 +45,15 @@ class Multiplied(Distribution):
         return self.size * (self.spread * torch.randn(shape, dtype=self.size.dtype, device=self.size.device)).exp()
 
     def log_prob(self, value: Tensor) -> Tensor:
+        return self.by_unit(value).sum(-1)
+
+    def by_unit(self, value: Tensor) -> Tensor:
+        """The log-density of each unit, with shape (..., d)."""
         there, has_size = value > 0, self.size > 0
         away = (_log(value) - _log(self.size)) / self.spread
         inside = -_log(value) - self.spread.log() - _CONSTANT - 0.5 * away.square()
         none = torch.zeros_like(inside)
-        return torch.where(there & has_size, inside, torch.where(there == has_size, none, none - math.inf)).sum(-1)
+        return torch.where(there & has_size, inside, torch.where(there == has_size, none, none - math.inf))
 
 
 class LogUniform(Distribution):
@@ -97,6 +101,11 @@ def _to_sizes(q: Multiplied, p: Multiplied) -> Tensor:
 def _to_all(q: Multiplied, p: LogUniform) -> Tensor:
     """By unit, (..., d), in nats."""
     return torch.where(q.size > 0, -q.spread.log(), torch.zeros_like(q.spread))
+
+
+@pairwise_by_group.register
+def _(law: Multiplied, z: Tensor) -> Tensor:
+    return Multiplied(law.size.unsqueeze(0), law.spread.unsqueeze(0)).by_unit(z.unsqueeze(1))
 
 
 @space.register(Multiplied)
