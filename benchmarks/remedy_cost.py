@@ -3,8 +3,8 @@
     python benchmarks/remedy_cost.py [--only free-bits mae] [--rounds 5] > src/uncollapse/experiment/costs.yaml
 
 One thread. The model of the recipe `snli-small` on random tokens, 40 batches of 32 items of 10; that of `vectors` on as
-many random vectors of 50 dimensions for what is not of text, and of `digits` on random images with labels for what reads
-these. A remedy's steps take turns with plain ones, and what counts is processor time: the median over rounds of the
+many random vectors of 50 dimensions for what is not of text, and of `digits` on random labelled images for what reads
+labels. A remedy's steps take turns with plain ones, and what counts is processor time: the median over rounds of the
 ratio of four steps, the first ones of a run. Remedies that act later, or on epochs rather than steps, cost what their
 entry says.
 """

@@ -45,9 +45,9 @@ def test_durations_are_epochs_or_steps(over: object) -> None:
 
 REFUSED = [
     (training(clp=1), "unknown path `training.clp`. Did you mean `training.clip`? There is: objective, dials, "
-     "events, inference, procedure, optimisers, clip, max_epochs, plateau."),
+     "events, inference, procedure, optimisers, clip, max_epochs, plateau, selects."),
     ({"model": {**NETS, "latnt": 2}}, "unknown path `model.latnt`. Did you mean `model.latent`? There is: kind, "
-     "encoder, decoder, latent, posterior, prior, wrappers, heads, initialisation, start, encoder_start."),
+     "encoder, decoder, latent, posterior, prior, wrappers, heads, initialisation, start, encoder_start, tells."),
     ({"data": {"kind": "synthetic", "min_count": 2}}, "`data.min_count` has no meaning where `data.kind` is "
      "synthetic: there is kind, batch_size, batching, evaluation_batch_size."),
     (training(procedure={"kind": "joint", "window": 5}), "`training.procedure.window` has no meaning where "
@@ -61,7 +61,7 @@ REFUSED = [
     (training(dials={"a.b": {"start": 1}}), "`training.dials.a.b.kind` is missing: it should be one of linear, "
      "constant, exponential, saturating, sigmoid, cyclical, cosine."),
     ({"model": 3}, "`model` is 3: it should be a mapping with kind, encoder, decoder, latent, posterior, "
-     "prior, wrappers, heads, initialisation, start, encoder_start."),
+     "prior, wrappers, heads, initialisation, start, encoder_start, tells."),
     (training(dials=3), "`training.dials` is 3: it should be a valid dictionary."),
     ({"data": {**TEXT, "tokens": "bytes"}}, "`data.tokens` is 'bytes': it should be 'words' or 'characters'."),
     ({"data": {**TEXT, "size": 0}}, "`data.size` is 0: it should be greater than or equal to 1."),
