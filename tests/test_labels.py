@@ -326,6 +326,37 @@ def test_a_run_with_labels_is_evaluated_encoded_diagnosed_and_reported(
     assert ("this model tells the classes of items" in capsys.readouterr().err) == (settings == CLASSIFIER)
 
 
+def test_a_model_that_is_told_writes_what_it_is_told(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On pictures that are black or white by their class alone, which z need not say."""
+    white = np.where((KINDS % 2 == 0)[:, None, None], 255, 0) * np.ones((40, 6, 5))
+    np.savez(file, pictures=white.astype(np.uint8), kinds=KINDS % 2)
+    out = str(tmp_path / "run")
+    fast = ["model.tells=encoder-and-decoder", "training.optimisers.generation={kind: adam, learning_rate: 0.03}"]
+    assert main(run(file, tmp_path / "run", fast, epochs=40)) == 0
+    capsys.readouterr()
+
+    for label, level in (("0", 1.0), ("1", 0.0)):
+        assert main(["generate", out, "-n", "5", "--decode", "mean", "--label", label, "--json"]) == 0
+        found = np.array(json.loads(capsys.readouterr().out)["images"])
+        assert abs(found.mean() - level) < 0.2
+        assert main(["reconstruct", out, f"{file}:pictures", "--label", label, "--json"]) == 0
+        assert abs(np.array(json.loads(capsys.readouterr().out)["images"]).mean() - level) < 0.2
+    coded = [uc.load(out).given(label).encode(PICTURES) for label in "01"]
+    assert not torch.equal(*coded)
+    assert main(["generate", out, "--label", "7"]) == 2
+    assert "unknown class `7`" in capsys.readouterr().err
+
+
+def test_a_model_that_is_not_told_cannot_be_asked(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(run(file, tmp_path / "run", [])) == 0
+    assert main(["generate", str(tmp_path / "run"), "--label", "1"]) == 2
+    assert "this model is told no class" in capsys.readouterr().err
+
+
 def test_a_run_with_labels_goes_on_as_if_it_had_not_been_stopped(file: Path, tmp_path: Path) -> None:
     entries = [f"data.train={file}:pictures", f"data.labels={file}:kinds", "data.batch_size=8", "training.max_epochs=2"]
     spec = validated(compose("images", [], [*entries, "model.encoder.hidden=[8]", "model.latent=3", *TELLS]))

@@ -39,6 +39,7 @@ def generate(
     max_length: Length | None = None,
     out: Drawing = None,
     seed: Seed = 0,
+    label: str | None = None,
     trust: bool = False,
     json: bool = False,
 ) -> None:
@@ -54,10 +55,11 @@ def generate(
         max_length: The most tokens of a text; as many as the longest training item has where it is not given.
         out: A .png file for all images in a grid, in place of lines; one that is there is replaced.
         seed: Of every draw.
+        label: The class of all items, to a model that is told it; at random, one an item, where it is not given.
         trust: Import the code of others that the run's spec names, and run it.
         json: Print them as JSON.
     """
-    trained = _opened(run, trust, out, json)
+    trained = _opened(run, trust, out, json, label)
     _check_ways(trained, decode, temperature=temperature, width=width, max_length=max_length)
     _give(trained, trained.generate(number, decode, temperature, width, seed, max_length), json, out)
 
@@ -74,6 +76,7 @@ def reconstruct(
     out: Drawing = None,
     layout: Layout = Layout(),  # noqa: B008 # pyright: ignore[reportInvalidTypeForm]
     seed: Seed = 0,
+    label: str | None = None,
     trust: bool = False,
     json: bool = False,
 ) -> None:
@@ -89,10 +92,11 @@ def reconstruct(
         out: A .png file for all images in a grid, each beside its own, in place of lines; one that is there is
             replaced.
         seed: Of every draw.
+        label: The class of all items, to a model that is told it; at random, one an item, where it is not given.
         trust: Import the code of others that the run's spec names, and run it.
         json: Print them as JSON.
     """
-    trained = _opened(run, trust, out, json)
+    trained = _opened(run, trust, out, json, label)
     _check_ways(trained, decode, width=width, max_length=max_length)
     items = _read(trained, file, layout)
     _give(trained, trained.reconstruct(items, decode, sample, width, seed, max_length), json, out, items=items)
@@ -110,6 +114,7 @@ def interpolate(
     max_length: Length | None = None,
     out: Drawing = None,
     seed: Seed = 0,
+    label: str | None = None,
     trust: bool = False,
     json: bool = False,
 ) -> None:
@@ -125,10 +130,11 @@ def interpolate(
         max_length: The most tokens of a text; as many as the longest training item has where it is not given.
         out: A .png file for all images in a grid, in place of lines; one that is there is replaced.
         seed: Of every draw.
+        label: The class of all items, to a model that is told it; at random, one an item, where it is not given.
         trust: Import the code of others that the run's spec names, and run it.
         json: Print them as JSON.
     """
-    trained = _opened(run, trust, out, json)
+    trained = _opened(run, trust, out, json, label)
     _check_ways(trained, decode, width=width, max_length=max_length)
     a, b = (trained.interface.item(said) for said in (first, second))
     _give(trained, trained.interpolate(a, b, steps, decode, width, seed, max_length), json, out, columns=steps)
@@ -147,6 +153,7 @@ def traverse(
     max_length: Length | None = None,
     out: Drawing = None,
     seed: Seed = 0,
+    label: str | None = None,
     trust: bool = False,
     json: bool = False,
 ) -> None:
@@ -164,10 +171,11 @@ def traverse(
         max_length: The most tokens of a text; as many as the longest training item has where it is not given.
         out: A .png file for all images in a grid, a row a unit, in place of lines; one that is there is replaced.
         seed: Of every draw.
+        label: The class of all items, to a model that is told it; at random, one an item, where it is not given.
         trust: Import the code of others that the run's spec names, and run it.
         json: Print them as JSON.
     """
-    trained = _opened(run, trust, out, json)
+    trained = _opened(run, trust, out, json, label)
     _check_ways(trained, decode, width=width, max_length=max_length)
     start = None if item is None else trained.interface.item(item)
     written = trained.traverse(start, units or None, steps, span, decode, width, seed, max_length)
@@ -183,6 +191,7 @@ def encode(
     sample: bool = False,
     layout: Layout = Layout(),  # noqa: B008 # pyright: ignore[reportInvalidTypeForm]
     seed: Seed = 0,
+    label: str | None = None,
     trust: bool = False,
     json: bool = False,
 ) -> None:
@@ -194,6 +203,7 @@ def encode(
         out: The .npy file; one that is there is replaced, any other file is not.
         sample: A draw from the posterior instead of its mean.
         seed: Of the draw.
+        label: The class of all items, to an encoder that is told it; all alike where it is not given.
         trust: Import the code of others that the run's spec names, and run it.
         json: Print the file's name and shape as JSON.
     """
@@ -201,6 +211,7 @@ def encode(
     from uncollapse.experiment.api import load
 
     trained = load(run, trust=trust)
+    trained = trained if label is None else trained.given(label)
     z = trained.encode(_read(trained, file, layout), sample, seed)
     _store(out, z)
     if json:
@@ -234,7 +245,7 @@ def _read(trained: Trained, file: Path, layout: Any) -> Any:
     return trained.interface.read(file, entries(layout, usable, f"a model of {trained.interface.unit}"))
 
 
-def _opened(run: Path, trust: bool, out: Path | None, json: bool) -> Trained:
+def _opened(run: Path, trust: bool, out: Path | None, json: bool, label: str | None) -> Trained:
     """The model of a run that is to write lines, JSON or a picture."""
     from uncollapse.experiment.api import load
 
@@ -247,7 +258,7 @@ def _opened(run: Path, trust: bool, out: Path | None, json: bool) -> Trained:
     trained = load(run, trust=trust)
     if out is not None and "drawn" not in dir(trained.interface):
         raise InputError(f"a model of {trained.interface.unit} writes lines and no picture: leave `--out` out.")
-    return trained
+    return trained if label is None else trained.given(label)
 
 
 def _check_target(path: Path, what: str, beginning: bytes, name: str) -> None:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from uncollapse.bound import Batch
+from uncollapse.bound import Batch, Labelled
 from uncollapse.data.batches import numbered
 from uncollapse.data.kinds import ITEMS, How, Interface
 from uncollapse.data.tensors import Tensors
 from uncollapse.distributions import operations
-from uncollapse.errors import InputError
+from uncollapse.errors import InputError, unknown
 from uncollapse.inference import Inference, amortised
 from uncollapse.metrics.rows import infer
 from uncollapse.metrics.subject import evaluating, placed
@@ -38,6 +38,27 @@ class Trained:
     interface: Interface = field(default_factory=Tensors)
     inference: Inference = amortised
     """How q is found, as in its training."""
+    label: int | None = None
+    """The class that every item is said to be of, to a model that is told; see `given`."""
+
+    def given(self, label: str) -> Trained:
+        """The same model, told that every item is of one class: it encodes items as such, and writes such.
+
+        Arguments:
+            label: The class, as the data names it.
+
+        Raises:
+            InputError: where there is no such class, and for a model that is not told any.
+        """
+        classes: tuple[str, ...] = getattr(self.interface, "classes", ())
+        if getattr(self.model, "labels", None) != "given" or not classes:
+            raise InputError(
+                f"this model is told no class, and so none can be asked for, such as `{label}`: train one with labels "
+                "and `model.tells`, as `fader` does, or leave it out."
+            )
+        if label not in classes:
+            raise unknown("class", label, classes)
+        return replace(self, label=classes.index(label))
 
     def encode(self, items: Any, sample: bool = False, seed: int = 0, batch_size: int = ITEMS) -> Tensor:
         """The posterior's mean of each item, or a draw from it, with shape (N, ...), that of z.
@@ -180,6 +201,8 @@ class Trained:
     def _batches(self, items: Any, batch_size: int) -> Iterator[tuple[Tensor, Batch]]:
         """Every batch on the model's device, with the ids of its items."""
         for ids, x in numbered(self.interface.source(items, batch_size)):
+            if self.label is not None and isinstance(x, Tensor):
+                x = Labelled(x, torch.full((len(x),), self.label))
             yield ids, placed(self.model, x)
 
     def _prior_draws(self, n: int) -> Tensor:
@@ -191,7 +214,8 @@ class Trained:
         return self._part("prior_law" if "prior_law" in dir(self.model) else "prior")()
 
     def _write(self, z: Tensor, how: How) -> Any:
-        return self.interface.write(self._part("decoder"), z, how)
+        decoder = self._part("decoder")
+        return self.interface.write(decoder if self.label is None else decoder.of_class(self.label), z, how)
 
     def _part(self, name: str) -> Any:
         if name not in dir(self.model):

@@ -53,6 +53,9 @@ class Told(nn.Module):
         classes: How many there are; 0 where it is not told.
     """
 
+    usual: int | None = None
+    """The class where nobody says it."""
+
     def __init__(self, decoder: nn.Module, classes: int = 0) -> None:
         super().__init__()
         self.decoder, self.classes = decoder, classes
@@ -63,6 +66,12 @@ class Told(nn.Module):
         items, label = (None, None) if seen is None else _parts(seen)
         return self.decoder(self._with_class(z, label), items)
 
+    def of_class(self, number: int) -> Told:
+        """The same decoder, which writes items of one class where nobody says theirs."""
+        made = Told(self.decoder, self.classes)
+        made.usual = number
+        return made.train(self.training)
+
     def _paint(self, z: Tensor, noise: Tensor | None = None) -> Tensor:
         inner: Any = self.decoder
         return inner.paint(self._with_class(z, None), noise)
@@ -70,6 +79,8 @@ class Told(nn.Module):
     def _with_class(self, z: Tensor, label: Tensor | None) -> Tensor:
         if not self.classes:
             return z
+        if label is None and self.usual is not None:
+            label = torch.full(z.shape[-2:-1], self.usual, device=z.device)
         if label is None:
             label = torch.randint(self.classes, z.shape[-2:-1], device=z.device)
         of_class = F.one_hot(label, self.classes).to(z)
