@@ -218,6 +218,16 @@ def test_a_model_that_tells_labels_scores_them() -> None:
     assert isinstance(ToTell(*X).seen, Tensor)
 
 
+def test_a_prior_may_be_told_too() -> None:
+    class Prior(nn.Module):
+        def forward(self, given: Tensor) -> Independent:
+            return Independent(Normal(given.unsqueeze(1).expand(-1, 2).float(), 1.0), 1)
+
+    model = uc.VAE(uc.Posterior(Sees(4), uc.gaussian, (2, 2)), Writes(), Prior(), labels="given")
+    # KL(N(0, 1) || N(y, 1)) is y^2 / 2 a unit.
+    torch.testing.assert_close(ask(model, X).kl, (X.label.unsqueeze(1) ** 2 / 2).expand(-1, 2))
+
+
 def test_an_encoder_is_told_by_a_channel_for_each_class() -> None:
     images = torch.randn(2, 1, 3, 3)
     net = Sees(1)
@@ -316,6 +326,8 @@ def test_a_run_with_labels_is_evaluated_encoded_diagnosed_and_reported(
     said = json.loads(capsys.readouterr().out)
     assert ("accuracy" in said["of_labels"]) == (settings == CLASSIFIER)
     assert ("value" in said["nll"]) == (settings != CLASSIFIER)
+    assert ("value" in said["effective_samples"]) == (settings != CLASSIFIER)
+    assert any("is told the items' labels" in text for text in said["warnings"]) == (settings == TELLS)
     assert said["of_labels"]["label_by_z"]["n"] == 4
     assert main(["encode", out, f"{file}:pictures", "-o", str(tmp_path / "z.npy")]) == 0
     assert np.load(tmp_path / "z.npy").shape == (40, 3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
 import uncollapse as uc
+from uncollapse.errors import InputError
 from uncollapse.training.checkpoints import Checkpoints, read
 from uncollapse.training.events import Event
 from uncollapse.training.listeners import JSONLines, Moment
@@ -180,6 +182,33 @@ def test_selection_ignores_the_weight_of_the_rate(tmp_path: Path) -> None:
     assert free.best == free.validate().neg_elbo.value
     figures = free.validate()
     assert figures.neg_elbo.value == pytest.approx(figures.distortion.value + figures.kl.value, abs=1e-5)
+
+
+@pytest.mark.parametrize(("selects", "best"), [("bound", 3), ("distortion", 1), ("last", 5)])
+def test_the_best_weights_are_by_what_is_asked(tmp_path: Path, selects: Any, best: int) -> None:
+    """The distortion is lowest after the first epoch, the bound after the third, and neither after the last."""
+    figures = {1: (1.0, 9.0), 2: (2.0, 6.0), 3: (3.0, 2.0), 4: (4.0, 2.0), 5: (5.0, 3.0)}
+    run = trainer(tmp_path, Joint(), selects=selects, plateau=None)
+    measured = run.loop.validation.validate
+
+    def validate(decides_by: str | None = None) -> Any:
+        found = measured(decides_by)
+        distortion, rate = figures[run.loop.standing.epoch + 1]
+        return replace(
+            found,
+            distortion=replace(found.distortion, value=distortion),
+            neg_elbo=replace(found.neg_elbo, value=distortion + rate),
+        )
+
+    run.loop.validation.validate = validate
+    run.fit()
+    assert [path.name for path in tmp_path.glob("best*")] == [f"best-{12 * best:08d}.safetensors"]
+
+
+def test_the_last_weights_leave_a_plateau_nothing_to_reload() -> None:
+    with pytest.raises(InputError, match="set its `reload` to false"):
+        trainer(None, Joint(), selects="last")
+    trainer(None, Joint(), selects="last", plateau=Plateau(reload=False))
 
 
 def test_a_decay_brings_the_best_weights_and_a_fresh_optimiser_back() -> None:
