@@ -202,7 +202,7 @@ def test_the_best_weights_are_by_what_is_asked(tmp_path: Path, selects: Any, bes
 
     run.loop.validation.validate = validate
     run.fit()
-    assert [path.name for path in tmp_path.glob("best*")] == [f"best-{12 * best:08d}.safetensors"]
+    assert max(path.name for path in tmp_path.glob("best*")) == f"best-{12 * best:08d}.safetensors"
 
 
 def test_the_last_weights_leave_a_plateau_nothing_to_reload() -> None:
