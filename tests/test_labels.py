@@ -331,7 +331,10 @@ def test_a_run_with_labels_is_evaluated_encoded_diagnosed_and_reported(
     assert said["of_labels"]["label_by_z"]["n"] == 4
     assert main(["encode", out, f"{file}:pictures", "-o", str(tmp_path / "z.npy")]) == 0
     assert np.load(tmp_path / "z.npy").shape == (40, 3)
-    assert main(["diagnose", out]) == 0
+    capsys.readouterr()
+    assert main(["diagnose", out, "--json"]) == 0
+    found = [finding["name"] for finding in json.loads(capsys.readouterr().out)["findings"]]
+    assert ("amortisation" in found) == (settings != CLASSIFIER)
     assert main(["report", out, "-o", str(tmp_path / "report.html")]) == 0
     capsys.readouterr()
     assert main(["generate", out, "-n", "3"]) == (2 if settings == CLASSIFIER else 0)

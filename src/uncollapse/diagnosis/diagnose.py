@@ -21,6 +21,7 @@ from uncollapse.diagnosis.verdicts import (
     MISMATCH,
     NARROW,
     NEGLIGIBLE,
+    OF_LABELS,
     SETTLED,
     clear,
     could_use,
@@ -101,6 +102,8 @@ def _by_bound(model: Any, objective: Objective) -> LossOf:
 
 
 def _why(evidence: Evidence, verdict: str) -> str:
+    if evidence.figures.rows.of_labels:
+        return OF_LABELS
     facts = [VERDICTS[verdict]]
     if verdict == "loss mis-scaled" and isinstance(evidence.audit, Audit):
         facts = [f"your effective KL weight is {evidence.audit.beta:.3g}"]
@@ -116,6 +119,9 @@ def _why(evidence: Evidence, verdict: str) -> str:
 def _findings(e: Evidence, verdict: str, ways: Ways, used: Sequence[str]) -> Iterator[Finding]:
     """All that is known, and what is not, with why."""
     if verdict == "no latents":
+        return
+    if e.figures.rows.of_labels:  # The others are of a bound on items, and of draws of the prior.
+        yield from (_use(e, Next(), False), _information(e), _signal(e))
         return
     weight = None if e.history is None else e.history.rate_weight
     charged = weight is not None and weight > 1 - SLACK

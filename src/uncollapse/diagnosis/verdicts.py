@@ -36,6 +36,9 @@ SETTLED = 0.9
 #: How many standard errors make a difference.
 SURE = 3.0
 
+#: Why there is no verdict on a model that tells labels.
+OF_LABELS = "the model tells labels and writes no items, which is what verdicts are of"
+
 
 def verdict(figures: Evaluation) -> str:
     """One sentence: "collapsed", "mismatched", "partly collapsed", "healthy", "unknown" or "no latents", and why.
@@ -48,7 +51,7 @@ def verdict(figures: Evaluation) -> str:
     if figures.mi == NO_UNITS:
         return "no latents: -ELBO is the exact NLL, and no bound"
     if figures.rows.of_labels:
-        return "unknown: the model tells labels and writes no items, which is what verdicts are of"
+        return f"unknown: {OF_LABELS}"
     units, mi = figures.active_units, figures.mi
     if figures.rows.law is None and isinstance(figures.kl, Estimate) and figures.kl.value < NEGLIGIBLE:
         return f"collapsed: KL {round(figures.kl.value, 2) + 0.0:.2f} nats over all steps"
