@@ -364,6 +364,18 @@ def test_a_model_that_is_told_writes_what_it_is_told(
     assert "unknown class `7`" in capsys.readouterr().err
 
 
+def test_remedies_of_labels_are_compared_on_digits_with_labels(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("sklearn")
+    asked = ["compare", "digits", "--remedies", "plain,vfae", "--samples", "2", "--seeds", "1"]
+    asked += ["--set", "training.max_epochs=1"]
+    assert main([*asked, "--out", str(tmp_path / "none")]) == 2
+    assert "the data has no labels to tell: set `data.labels`" in capsys.readouterr().err
+    assert main([*asked, "--set", "data.labels=true", "--out", str(tmp_path / "all")]) == 0
+    assert "\nvfae" in capsys.readouterr().out
+
+
 def test_a_model_that_is_not_told_cannot_be_asked(
     file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

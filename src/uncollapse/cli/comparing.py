@@ -116,11 +116,11 @@ def run(
     check_device(options.device)
     kind, _ = options.chosen(data)
     with show.reading() as tell:
-        # What no file holds cannot have changed, and takes seconds to make.
-        read = build.data(specs[0], tell) if offered(kind).files else None
+        # What no file holds cannot have changed, and may take seconds to make.
+        read = None if offered(kind).least else build.data(specs[0], tell)
     for spec in specs:
         build.check_memory(spec, read.facts if read else offered(kind).least)
-    mark = read.fingerprint if read else None
+    mark = read.fingerprint if read and offered(kind).files else None
     how: dict[str, Any] = {"jobs": jobs, "samples": samples, "items": items, "data": mark}
     if introduction:
         print(introduction, flush=True)
