@@ -90,7 +90,16 @@ def _named(heads: Mapping[str, nn.Module]) -> nn.ModuleDict:
 
 
 def _asks(prior: Any) -> tuple[str, ...]:
-    """What a prior asks for by the names of its arguments: those it needs, and those that it is offered."""
+    """What a prior asks for by the names of its arguments: those it needs, and those that it is offered.
+
+    Raises:
+        InputError: where it is a law, and not what makes one.
+    """
+    if not callable(prior):
+        raise InputError(
+            f"the prior is a `{type(prior).__name__}`, and must be what makes a law when it is called, such as "
+            "`uncollapse.StandardNormal(d)`, or `lambda: law` of a law at hand."
+        )
     found = inspect.signature(prior.forward if isinstance(prior, nn.Module) else prior).parameters.values()
     named = [argument for argument in found if argument.kind not in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD)]
     return tuple(a.name for a in named if a.name in OFFERED or a.default is a.empty)

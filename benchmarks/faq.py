@@ -1,17 +1,19 @@
-"""Two losses that weigh the KL otherwise than the bound, as people write them, and what a diagnosis says of them.
+"""The outputs in docs/faq.md that no command of a run gives: odd losses, scaled latents, a way around z.
 
-    python benchmarks/loss_scales.py
+    python benchmarks/faq.py
 
-The figures of docs/faq.md: a tutorial VAE of 4 units on 2,000 items of 20 numbers that 3 factors explain, 1,500 steps
-of Adam, fixed seeds; a few seconds.
+A tutorial VAE of 4 units on 2,000 items of 20 numbers that 3 factors explain, 1,500 steps of Adam, fixed seeds; a few
+seconds.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Independent, Normal
 from torch.nn import functional as F
 
 import uncollapse as uc
@@ -63,6 +65,41 @@ def trained(loss: Loss, x: Tensor) -> Tutorial:
     return vae
 
 
+def bound(vae: Tutorial, x: Tensor) -> Tensor:
+    """Half of the squares, summed, and the KL."""
+    found, kl = vae(x)
+    return 0.5 * (found - x).square().sum(1).mean() + kl.mean()
+
+
+class Around(nn.Module):
+    """A decoder that also sees the item."""
+
+    def __init__(self, decode: nn.Module) -> None:
+        super().__init__()
+        self.decode = decode
+
+    def forward(self, z: Tensor, seen: Tensor) -> Independent:
+        mean = seen + 0 * self.decode(z)
+        return Independent(Normal(mean, torch.ones_like(mean)), 1)
+
+
+def scaled(vae: Tutorial, x: Tensor) -> None:
+    """The active units of the same model with z multiplied by a number."""
+    for scale in (1.0, 0.001):
+        prior = Independent(Normal(torch.zeros(4), scale), 1)
+        model = uc.foreign(
+            vae,
+            encode=lambda b, s=scale: tuple(
+                f(part) for f, part in zip((lambda m: s * m, lambda v: v + 2 * math.log(s)), vae.encode(b), strict=True)
+            ),
+            decode=lambda z, s=scale: vae.decode(z / s),
+            likelihood="gaussian",
+            prior=lambda law=prior: law,
+        )
+        print(f"z times {scale:g}: {uc.evaluate(model, x, 0).active_units}")
+        print(uc.diagnose(model, x)["units"].number)
+
+
 def main() -> None:
     torch.manual_seed(0)
     factors, weight = torch.randn(2000, 3), torch.randn(3, 20)
@@ -71,6 +108,10 @@ def main() -> None:
         vae = trained(loss, x)
         model = uc.foreign(vae, likelihood=likelihood)
         print(f"{loss.__doc__}\n\n{uc.diagnose(model, x, loss=lambda b, vae=vae, loss=loss: loss(vae, b))}\n")
+    vae = trained(bound, x)
+    scaled(vae, x)
+    encoder = uc.Posterior(vae.encoder, uc.gaussian, (4, 4))
+    print(uc.diagnose(uc.VAE(encoder, Around(vae.decode), uc.StandardNormal(4)), x))
 
 
 if __name__ == "__main__":
