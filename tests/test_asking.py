@@ -282,7 +282,7 @@ def test_a_prior_that_is_a_law_itself_is_refused_with_what_to_write() -> None:
     law = unit(torch.zeros(2))
     own = uc.Posterior(nn.Linear(5, 4), uc.gaussian, (2, 2))
     with pytest.raises(
-        uc.InputError, match="the prior is a `Independent`, and must be what makes a law.*`lambda: law`"
+        uc.InputError, match=r"the prior is a `Independent`, and must be what makes a law.*`lambda: law`"
     ):
         uc.VAE(own, Of(unit), law)  # pyright: ignore[reportArgumentType]
     assert uc.VAE(own, Of(unit), lambda: law)(GREY).kl.shape == (40, 2)  # pyright: ignore[reportArgumentType]
