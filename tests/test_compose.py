@@ -47,6 +47,7 @@ def same(one: Tensor, other: Tensor) -> bool:
         ("text-transformer", "historyless"),
         *(("small-omniglot", name) for name in ("plain", "aggressive", "free-bits", "vampprior", "without-z")),
         *(("he2019-omniglot-released", name) for name in ("plain", "without-z", "skip")),
+        *(("vlae", name) for name in ("plain", "soft-free-bits")),
     ],
 )
 def test_a_remedy_alone(recipe: str, name: str, folder: Path, tmp_path: Path, device: torch.device) -> None:

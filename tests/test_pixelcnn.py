@@ -193,3 +193,15 @@ def test_in_inner_steps_batch_normalisation_goes_on_while_the_decoders_weights_s
     assert decoder.norm.num_batches_tracked == 4
     assert all(torch.equal(weight, seen[0][1]) for _, weight in seen)
     assert not torch.equal(decoder.first.weight, seen[0][1])
+
+
+@pytest.mark.parametrize("layers", [3, 6])
+def test_layers_of_small_kernels_see_so_many_rows_up_and_no_more(layers: int) -> None:
+    """L masked layers with kernels of k pixels see L (k - 1) / 2 rows up (the lossy code of Chen et al., 2017)."""
+    decoder = PixelCNNDecoder((1, 10, 15), 2, kernels=[3] * layers, channels=6, maps=1).double().eval()
+    torch.manual_seed(0)
+    seen = torch.rand(1, 1, 10, 15, dtype=torch.float64, requires_grad=True)
+    law: Any = decoder(torch.randn(1, 1, 2, dtype=torch.float64), seen)
+    (slope,) = torch.autograd.grad(law.base_dist.logits[0, 0, 0, 9, 7], seen)
+    rows = slope[0, 0].abs().sum(1).nonzero().flatten()
+    assert rows.min() == 9 - layers

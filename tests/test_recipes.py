@@ -18,7 +18,7 @@ OF_TOKENS = {name for name, remedy in remedies().items() if "vocabulary" in reme
 OF_SHAPES = {name for name, remedy in remedies().items() if "shape" in remedy.needs}
 OF_TEXT = ("demo", "he2019-synthetic", "he2019-text", "ptb", "snli-small", "text", "text-transformer")
 OF_LABELS = {name for name, remedy in remedies().items() if "label_classes" in remedy.needs}
-OF_PIXELS = ("pixelgan", "small-omniglot", "he2019-omniglot", "he2019-omniglot-released")
+OF_PIXELS = ("pixelgan", "vlae", "small-omniglot", "he2019-omniglot", "he2019-omniglot-released")
 OF_SHAPE = ("digits", "images", "vectors", "vib", *OF_PIXELS)
 #: What is of decoders that write all elements at once.
 AT_ONCE = ("sigma-vae", "lidvae", "inverse-lipschitz")
@@ -80,6 +80,7 @@ def test_these_are_the_recipes() -> None:
         "vector",
         "vectors",
         "vib",
+        "vlae",
     }
 
 
