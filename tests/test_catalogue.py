@@ -238,6 +238,7 @@ OF_SHAPE = ("digits", "images", "vectors")
 #: What a recipe has already, as its source does.
 THERE = {
     ("demo", "skip"),
+    ("vlae", "flow-prior"),
     *((recipe, "embedding-dropout") for recipe in {*recipes()} - {"text-transformer", "vector", *OF_SHAPE}),
 }
 
