@@ -54,7 +54,7 @@ def seconds(model: Any, x: Any, steps: int, watch: Callable[[uc.Bound], object])
 def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    print("| model | ms a step | with a watch every 50 steps |\n|---|---|---|")
+    print("| model | ms a step | with a watch every 100 steps |\n|---|---|---|")
     for name, made, steps in (("MLP, 8 units", tiny, STEPS), ("LSTM, 32 units", lstm, STEPS // 10)):
         model, x = made()
         seconds(model, x, steps // 4, lambda bound: None)

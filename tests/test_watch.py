@@ -143,7 +143,7 @@ def test_a_run_keeps_what_its_watch_saw_and_its_alarm(tmp_path: Path, capsys: py
     assert main([*fit, *sizes]) == 0
     kept = list(records(tmp_path / "run" / WATCH))
     looks = [one for one in kept if "rates" in one]
-    assert [one["step"] for one in looks] == list(range(50, 50 * len(looks) + 1, 50))
+    assert [one["step"] for one in looks] == list(range(100, 100 * len(looks) + 1, 100))
     alarm = alarm_of(tmp_path / "run")
     assert alarm is not None
     assert "units" in alarm

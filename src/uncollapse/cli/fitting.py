@@ -54,7 +54,7 @@ def fit(
         quiet: Show no progress.
         json: Print the figures as JSON.
         tensorboard: Write them for TensorBoard too, in the run's folder.
-        watch: Look at the posteriors every 50 steps, and say when units die; the looks are kept in the run's folder.
+        watch: Look at the posteriors every 100 steps, and say when units die; the looks are kept in the run's folder.
         checkpoint_seconds: The longest time between two checkpoints within an epoch.
     """
     names, (kind, recipe) = options.title(remedies), options.chosen(data)

@@ -106,7 +106,7 @@ class Watch:
 
     def __init__(
         self,
-        every: int = 50,
+        every: int = 100,
         patience: int = 5,
         grace: int = 1000,
         say: Callable[[Alarm], None] | None = None,

@@ -18,7 +18,7 @@ from uncollapse.training.listeners import Moment
 
 
 class Watching:
-    """Looks at the posteriors of some validation items every 50 steps, and keeps each look and the alarm, a line each.
+    """Looks at the posteriors of some validation items every 100 steps, and keeps each look and the alarm, a line each.
 
     Where a run goes on, the looks of the steps it still has are recalled, so that an alarm is raised once.
 
