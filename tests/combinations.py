@@ -27,7 +27,7 @@ from uncollapse.training.trainer import Trainer
 
 Names = tuple[str, ...]
 #: The recipes that stand for a kind of data each.
-RECIPES = ("text", "images", "vectors")
+RECIPES = ("text", "images", "vectors", "inflection")
 #: What makes networks and loops small, wherever a spec has an entry of the name.
 TINY = {
     "embedding": 16,
@@ -41,12 +41,16 @@ TINY = {
     "batch_size": 5,
     "evaluation_batch_size": 5,
 }
+PAIRS = [f"{a}{b}\tcase={b},num={c}\t{a}{b}{c}" for a in "abc" for b in "xy" for c in "pq"]
 LINES = [f"{a} {b} {c}" for a in "abc" for b in "xy" for c in "pq"]
 
 
 def reads(recipe: str, names: Sequence[str]) -> bool:
     """Whether a recipe's data has what the networks of all of some remedies ask for, and its decoder what they set."""
     if recipe == "images" and "skip" in names:  # Its decoder is a CNN.
+        return False
+    # They are of a text alone: one has no place for a source and tags, the other a head that writes what was read.
+    if recipe == "inflection" and {"z-forcing", "hybrid-cnn"} & {*names}:
         return False
     kind = recipes()[recipe].spec["data"]["kind"]
     return {fact for name in names for fact in remedies()[name].needs} <= set(KINDS[kind].facts)
@@ -93,9 +97,10 @@ def _files(recipe: str, folder: Path) -> dict[str, Path]:
     draw, kind, found = np.random.default_rng(0), recipes()[recipe].spec["data"]["kind"], {}
     table = draw.integers(256, size=(12, 5, 6)) if kind == "images" else draw.normal(size=(12, 8)).astype(np.float32)
     for split, part in parts.items():
-        if kind == "text":
-            found[split] = folder / f"{split}.txt"
-            found[split].write_text("\n".join(LINES[part]), encoding="utf-8")
+        if kind in ("text", "inflection"):
+            found[split] = folder / f"{kind}-{split}.txt"
+            rows = LINES if kind == "text" else PAIRS
+            found[split].write_text("\n".join(rows[part]), encoding="utf-8")
         else:
             found[split] = folder / f"{kind}-{split}.npy"
             np.save(found[split], table[part])

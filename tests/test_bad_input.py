@@ -136,6 +136,25 @@ FILES = [
     Case("missing of two", FIT + "--valid @/no.txt", ("`@/no.txt`", "No such file", "check the path")),
     Case("missing to compare", "compare text --train @/no.txt --out @/new", ("`@/no.txt`", "No such file")),
     Case("missing to read", "reconstruct @/run @/no.txt", ("`@/no.txt`", "No such file", "check the path")),
+    Case(
+        "pairs",
+        "fit inflection --train @/x --out @/new",
+        ("`@/x`, line 2: 1 columns", "first has 3"),
+        put("x", "a\tb\tc\nd\n"),
+    ),
+    Case(
+        "no pairs", "fit inflection --train @/good.txt --out @/new", ("line 1: 1 columns", "SOURCE TAB TAGS TAB TARGET")
+    ),
+    Case("no target", "fit inflection --train @/x --out @/new", ("line 1: the target is empty",), put("x", "a\tb\t\n")),
+    Case(
+        "forms",
+        "fit inflection --train @/x --set data.forms=no.tsv --out @/new",
+        ("no.tsv`", "No such"),
+        put("x", 9 * "a\tb\tc\n"),
+    ),
+    Case("no guess", "predict @/run @/good.txt -o @/g.tsv", ("model of texts", "no targets to guess", "`inflection`")),
+    Case("beam", "predict @/run @/good.txt -o @/g.tsv --best 9", ("width 5", "no 9 guesses", "`--width`")),
+    Case("guesses in a folder", "predict @/run @/good.txt -o @", ("is a folder", "guesses.tsv")),
     Case("empty", "fit text --train @/x --out @/new", ("`@/x`", "no item", "one a line"), put("x", "")),
     Case("blank", "fit text --train @/x --out @/new", ("`@/x`", "no item", "one a line"), put("x", "\n \n\t\n")),
     Case("empty to read", "encode @/run @/x -o @/z.npy", ("`@/x`", "no item", "one a line"), put("x", "")),

@@ -28,6 +28,8 @@ NO_SKIP = [
     for name, recipe in recipes().items()
     if recipe.spec.get("model", {}).get("decoder", {}).get("kind") in ("classifier", "cnn", "pixelcnn")
 ]
+#: Recipes of pairs: they have tokens, and no place for a latent variable at every step.
+OF_PAIRS = ("inflection", "sigmorphon2016")
 COMBINATIONS = [*remedies(), "aggressive+anneal", "aggressive+beta", "aggressive+slow-anneal"]
 REFUSED = {
     **{("vector", name): "leaves to you" for name, remedy in remedies().items() if "model" in remedy.patch},
@@ -36,9 +38,10 @@ REFUSED = {
         for recipe in OF_SHAPE
         for name in OF_TOKENS
     },
-    **{(recipe, name): "needs the shape of an item" for recipe in OF_TEXT for name in OF_SHAPES},
+    **{(recipe, name): "needs the shape of an item" for recipe in (*OF_TEXT, *OF_PAIRS) for name in OF_SHAPES},
+    **{(recipe, "z-forcing"): "it should be one of lstm" for recipe in OF_PAIRS},
     **{(recipe, "skip"): "has no meaning where `model.decoder.kind` is" for recipe in NO_SKIP},
-    **{(recipe, name): "does not have" for recipe in (*OF_TEXT, "vectors") for name in OF_LABELS},
+    **{(recipe, name): "does not have" for recipe in (*OF_TEXT, *OF_PAIRS, "vectors") for name in OF_LABELS},
     **{
         (
             recipe,
@@ -71,8 +74,10 @@ def test_these_are_the_recipes() -> None:
         "he2019-synthetic",
         "he2019-text",
         "images",
+        "inflection",
         "pixelgan",
         "ptb",
+        "sigmorphon2016",
         "small-omniglot",
         "snli-small",
         "text",

@@ -53,9 +53,10 @@ REFUSED = [
     (training(procedure={"kind": "joint", "window": 5}), "`training.procedure.window` has no meaning where "
      "`training.procedure.kind` is joint: there is kind."),
     ({"data": {"kind": "text"}}, "`data.train` is missing: give it, as in `--set data.train=...`."),
-    ({"data": {}}, "`data.kind` is missing: it should be one of text, stdlib, synthetic, vectors, images, digits."),
-    ({"data": {"kind": "txt"}}, "`data.kind` is txt: it should be one of text, stdlib, synthetic, vectors, images, "
+    ({"data": {}}, "`data.kind` is missing: it should be one of text, inflection, stdlib, synthetic, vectors, images, "
      "digits."),
+    ({"data": {"kind": "txt"}}, "`data.kind` is txt: it should be one of text, inflection, stdlib, synthetic, vectors, "
+     "images, digits."),
     (training(procedure={"kind": "agressive"}), "`training.procedure.kind` is agressive: it should be one of "
      "joint, aggressive."),
     (training(dials={"a.b": {"start": 1}}), "`training.dials.a.b.kind` is missing: it should be one of linear, "

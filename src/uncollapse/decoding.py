@@ -97,6 +97,42 @@ class Ahead:
         return logits_at(law, place).squeeze(0), (law, place + 1)
 
 
+class Conditioned:
+    """Makes a decoder that is told something of each item beside z one that writes from z alone.
+
+    Arguments:
+        decoder: From z (S, N, d) and what `given.before(tokens)` says to a law that `logits_at` knows; where it has
+            `begin`, that is handed `given` too, as is `ahead`.
+        given: A NamedTuple of tensors, each (N, ...), with `before`, such as `data.pairs.Condition`.
+    """
+
+    def __init__(self, decoder: Any, given: Any) -> None:
+        self.decoder, self.given = decoder, given
+        if isinstance(decoder, Parallel):
+            self.ahead = lambda z, length: decoder.ahead(z, length, self._for(z.shape[1]))  # pyright: ignore
+
+    def only(self, kept: slice) -> Conditioned:
+        """The same decoder for some of the items."""
+        return Conditioned(self.decoder, type(self.given)(*(part[kept] for part in self.given)))
+
+    def __call__(self, z: Tensor, tokens: Tensor) -> Distribution:
+        return self.decoder(z, self._for(z.shape[1]).before(tokens))
+
+    def begin(self, z: Tensor) -> Any:
+        """The state before the first token, for z (N, d), or for several z (N W, d) of each item in turn."""
+        if isinstance(self.decoder, Stepwise):
+            return self.decoder.begin(z, self._for(len(z)))  # pyright: ignore[reportCallIssue]
+        return Replay(self).begin(z)
+
+    def next(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """The logits (N, V) of what follows the tokens (N,), and the state after them."""
+        return (self.decoder if isinstance(self.decoder, Stepwise) else Replay(self)).next(tokens, state)
+
+    def _for(self, count: int) -> Any:
+        times = count // len(self.given[0])
+        return type(self.given)(*(part.repeat_interleave(times, 0) for part in self.given))
+
+
 @singledispatch
 def logits_at(law: Distribution, place: int = -1) -> Tensor:
     """The logits of a token under a law of sequences, with shape (..., V); of the one that comes next by default."""
@@ -155,9 +191,21 @@ class Found(NamedTuple):
     """Its log-probability in nats, not normalised by its length."""
 
 
-@torch.no_grad()
 def search(decoder: Any, z: Tensor, max_length: int, width: int = 5, never: Sequence[int] = NEVER) -> list[Found]:
     """Beam search for each z (N, d), over all of them at once: the best sequence of each."""
+    return [found[0] for found in _searched(decoder, z, max_length, width, never, 1)]
+
+
+def ranked(decoder: Any, z: Tensor, max_length: int, width: int = 5, never: Sequence[int] = NEVER) -> list[list[Found]]:
+    """The sequences that beam search finds for each z (N, d), `width` of them, the most probable first."""
+    return _searched(decoder, z, max_length, width, never, width)
+
+
+@torch.no_grad()
+def _searched(
+    decoder: Any, z: Tensor, max_length: int, width: int, never: Sequence[int], wanted: int
+) -> list[list[Found]]:
+    """The best sequences for each z, as many as wanted."""
     if width < 1:
         raise InputError(f"a beam of width {width} holds nothing: give a width of at least 1.")
     steps, n = stepwise(decoder), len(z)
@@ -174,11 +222,13 @@ def search(decoder: Any, z: Tensor, max_length: int, width: int = 5, never: Sequ
         rows = torch.cat([rows.take_along_dim(parent.unsqueeze(2), 1), chosen.unsqueeze(2)], 2)
         state = type(state)(*(part[(first + parent).flatten()] for part in state))
         tokens = chosen.flatten()
-        # Scores only fall, so nothing overtakes a finished sequence that leads.
-        if _ended(chosen[:, 0]).all():
+        # Scores only fall, so nothing overtakes finished sequences that lead.
+        if _ended(chosen[:, :wanted]).all():
             break
-    best = zip(rows[:, 0].tolist(), scores[:, 0].tolist(), strict=True)
-    return [Found([token for token in row if token != PAD], score) for row, score in best]
+    return [
+        [Found([token for token in row if token != PAD], score) for row, score in zip(*beams, strict=True)]
+        for beams in zip(rows[:, :wanted].tolist(), scores[:, :wanted].tolist(), strict=True)
+    ]
 
 
 def _extend(steps: Tensor, tokens: Tensor, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -148,6 +148,8 @@ class VAE(nn.Module):
     """Why all of it is one player, where it is."""
     anew: Callable[[], VAE]
     """Makes another like it with parameters drawn anew, where that is known."""
+    bounds: str | None = None
+    """What its likelihoods are of where that is not log p(x), such as "log p(target | tags)"."""
 
     def __init__(
         self,

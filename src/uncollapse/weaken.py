@@ -6,6 +6,7 @@ A wrapper changes `seen` alone: the encoder, z and the targets are as they were.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -20,6 +21,11 @@ from uncollapse.quantities import Positive, Probability
 Fill = Literal["unk", "zero"]
 #: What a decoder sees in place of a token; ours embed padding as zeros.
 FILLERS = {"unk": UNK, "zero": PAD}
+
+
+def _with_tokens(seen: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """What a decoder may look at, with other tokens: they are all of it, or a field of that name."""
+    return change(seen) if isinstance(seen, Tensor) else seen._replace(tokens=change(seen.tokens))
 
 
 class Dropped(nn.Module, ABC):
@@ -40,16 +46,17 @@ class Dropped(nn.Module, ABC):
     def dropped(self, real: Tensor) -> Tensor:
         """Which tokens are hidden, with shape (B, T), drawn anew; `real` says which may be, with the same shape."""
 
-    def forward(self, z: Tensor, seen: Tensor) -> Distribution:
-        """The decoder's law given z (S, B, d) and what it may see of the tokens (B, T)."""
-        if self.training:
-            real = (seen != START) & (seen != PAD)
-            seen = seen.masked_fill(self.dropped(real) & real, FILLERS[self.fill])
-        return self.decoder(z, seen)
+    def forward(self, z: Tensor, seen: Any) -> Distribution:
+        """The decoder's law given z (S, B, d) and what it may see: tokens (B, T), or those beside something else."""
+        return self.decoder(z, _with_tokens(seen, self._hidden) if self.training else seen)
 
-    def begin(self, z: Tensor) -> Any:
-        """The state before the first token, for z (N, d)."""
-        return stepwise(self.decoder).begin(z)
+    def _hidden(self, tokens: Tensor) -> Tensor:
+        real = (tokens != START) & (tokens != PAD)
+        return tokens.masked_fill(self.dropped(real) & real, FILLERS[self.fill])
+
+    def begin(self, z: Tensor, *given: Any) -> Any:
+        """The state before the first token, for z (N, d), and what is given beside it."""
+        return stepwise(self.decoder).begin(z, *given)
 
     def next(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
         """The logits (N, V) of what follows the tokens (N,), and the state after them."""
@@ -148,23 +155,23 @@ class Historyless(nn.Module):
         super().__init__()
         self.decoder, self.sees = decoder, sees
 
-    def forward(self, z: Tensor, seen: Tensor) -> Distribution:
+    def forward(self, z: Tensor, seen: Any) -> Distribution:
         """The decoder's law given z (S, B, d) and the places of the tokens (B, T)."""
-        return self.decoder(z, self._blank(seen))
+        return self.decoder(z, _with_tokens(seen, self._blank))
 
-    def begin(self, z: Tensor) -> Any:
-        """The state before the first token, for z (N, d)."""
-        return stepwise(self.decoder).begin(z)
+    def begin(self, z: Tensor, *given: Any) -> Any:
+        """The state before the first token, for z (N, d), and what is given beside it."""
+        return stepwise(self.decoder).begin(z, *given)
 
     def next(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
         """The logits (N, V) of what follows the tokens (N,), and the state after them."""
         return stepwise(self.decoder).next(self._blank(tokens), state)
 
-    def ahead(self, z: Tensor, length: int) -> Distribution:
-        """The law of the first `length` tokens given z (S, N, d)."""
+    def ahead(self, z: Tensor, length: int, given: Any = None) -> Distribution:
+        """The law of the first `length` tokens given z (S, N, d), and what is given beside it."""
         seen = torch.full((z.shape[1], length), UNK, device=z.device)
         seen[:, 0] = START
-        return self(z, seen)
+        return self(z, seen if given is None else given.before(seen))
 
     def _blank(self, tokens: Tensor) -> Tensor:
         fill = torch.full_like(tokens, FILLERS[self.sees])

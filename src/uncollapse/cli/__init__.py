@@ -12,7 +12,7 @@ from io import TextIOWrapper
 from cyclopts import App, CycloptsError, Parameter, UnknownCommandError, UnusedCliTokensError
 
 from uncollapse import __version__
-from uncollapse.cli import comparing, diagnosing, fitting, listing, reporting, reproducing, show, using
+from uncollapse.cli import comparing, diagnosing, fitting, listing, predicting, reporting, reproducing, show, using
 from uncollapse.cli.memory import keep_large_blocks
 from uncollapse.errors import InputError, TrainingError, because, unknown
 from uncollapse.signals import Terminated, terminable
@@ -40,6 +40,7 @@ COMMANDS = {
         using.interpolate,
         using.traverse,
         using.encode,
+        predicting.predict,
         comparing.compare,
         comparing.demo,
         reproducing.reproduce,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 from cyclopts import Parameter
 
 from uncollapse.cli.values import Jobs, Place, file_name, refuse_dangling
-from uncollapse.data.kinds import BATCHING, FILES, KINDS, LABELS, Switch, offered
+from uncollapse.data.kinds import BATCHING, BESIDE, FILES, KINDS, Switch, offered
 from uncollapse.errors import InputError, unknown
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ def _resolved(data: Any) -> Any:
     kind = str(data.get("kind"))
     if kind in KINDS and KINDS[kind].files and data.get("train") is None:
         raise InputError(f"`{kind}` needs data to train on: give `--train FILE`, {KINDS[kind].files}.")
-    paths = {name: data[name] for name in (*FILES, *LABELS) if isinstance(data.get(name), str)}
+    paths = {name: data[name] for name in (*FILES, *BESIDE) if isinstance(data.get(name), str)}
     return {**data, **{name: str(_absolute(file_name(path))) for name, path in paths.items()}}
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from cyclopts import Parameter
 
 from uncollapse.cli import show
 from uncollapse.cli.options import SWITCHES, Layout, entries
-from uncollapse.cli.values import Length, Place, Seed, Span, Steps, Temperature, Texts, Unit, Width, refuse_dangling
-from uncollapse.errors import InputError, because, unknown
+from uncollapse.cli.storing import check_target, write
+from uncollapse.cli.values import Length, Place, Seed, Span, Steps, Temperature, Texts, Unit, Width
+from uncollapse.errors import InputError, unknown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -207,7 +206,7 @@ def encode(
         trust: Import the code of others that the run's spec names, and run it.
         json: Print the file's name and shape as JSON.
     """
-    _check_target(out, "NumPy array", _ARRAY, "z.npy")
+    check_target(out, "NumPy array", _ARRAY, "z.npy")
     from uncollapse.experiment.api import load
 
     trained = load(run, trust=trust)
@@ -254,52 +253,18 @@ def _opened(run: Path, trust: bool, out: Path | None, json: bool, label: str | N
             raise InputError("`--out` stores a picture and `--json` prints numbers: leave one of them out.")
         if out.suffix != ".png":
             raise InputError(f"`{out}` is to be a picture: give a name that ends in .png.")
-        _check_target(out, "PNG picture", _PICTURE, "grid.png")
+        check_target(out, "PNG picture", _PICTURE, "grid.png")
     trained = load(run, trust=trust)
     if out is not None and "drawn" not in dir(trained.interface):
         raise InputError(f"a model of {trained.interface.unit} writes lines and no picture: leave `--out` out.")
     return trained if label is None else trained.given(label)
 
 
-def _check_target(path: Path, what: str, beginning: bytes, name: str) -> None:
-    """Refuses a place where no such file can be stored, or where something else is, before any work."""
-    refuse_dangling(path)
-    if path.is_dir():
-        raise InputError(f"`{path}` is a folder: give a file, such as `{path / name}`.")
-    if not path.parent.is_dir():
-        raise InputError(f"there is no folder `{path.parent}` to store `{path.name}` in: make it, or give another.")
-    if path.is_file() and not _replaceable(path, beginning):
-        raise InputError(f"`{path}` is there and holds no {what}: it stays as it is. Give another name.")
-
-
-def _replaceable(path: Path, beginning: bytes) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(len(beginning)) in (b"", beginning)
-    except OSError as error:
-        raise InputError(f"cannot write `{path}`: {because(error)}.") from None
-
-
 def _store(path: Path, z: Tensor) -> None:
     """Stores an array."""
     import numpy as np
 
-    _write(path, lambda file: np.save(file, z.cpu().numpy()))
-
-
-def _write(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Fills a file, aside first where it is to be one, so that a failure leaves what was there."""
-    from uncollapse.files import replacing, unwritable
-
-    special = path.exists() and not path.is_file()
-    path = path if special else path.resolve()  # What a link leads to is replaced, not the link.
-    # The folder is not ours: a name that nobody else has.
-    aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with path.open("wb") if special else replacing(path, aside) as target:
-            write(target)
-    except OSError as error:
-        raise unwritable(path, error) from None
+    write(path, lambda file: np.save(file, z.cpu().numpy()))
 
 
 def _give(
@@ -320,5 +285,5 @@ def _give(
     interface: Any = trained.interface
     if items is not None:
         written, columns = interface.beside(items, written)
-    _write(out, lambda file: file.write(interface.drawn(written, columns)))
+    write(out, lambda file: file.write(interface.drawn(written, columns)))
     show.say(f"{out}: {len(written)} {interface.unit}")

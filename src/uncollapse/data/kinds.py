@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 BATCHING = ("batch_size", "batching", "evaluation_batch_size")
 #: The entries that name files, where a kind of data reads any.
 FILES = ("train", "valid", "test")
-#: Those that name files of labels beside them.
-LABELS = ("labels", "valid_labels", "test_labels")
+#: Those that name files beside them: of labels, and of further forms.
+BESIDE = ("labels", "valid_labels", "test_labels", "forms")
 #: The items of one pass, where nobody says how many.
 ITEMS = 256
 
@@ -204,6 +204,14 @@ KINDS = {
             "characters": Switch("The tokens of a text are characters, not words.", "tokens", "characters"),
         },
         example=_SENTENCES,
+    ),
+    "inflection": Offer(
+        "inflection:Inflection",
+        "pairs of yours: a sequence made from another one and tags, such as an inflected form",
+        recipe="inflection",
+        facts=("vocabulary", "tags"),
+        files="UTF-8, a pair a line: SOURCE TAB TAGS TAB TARGET, or SOURCE TAB TARGET; plain or .gz",
+        example="FIRST SECOND",
     ),
     "stdlib": Offer(
         "corpora:Stdlib",

@@ -51,6 +51,24 @@ def blocks(path: Path, labels: bool = False, tell: Tell | None = None) -> Iterat
         raise InputError(f"`{path}` holds no item: it needs one a line.")
 
 
+def lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a UTF-8 text file that are not empty, with their numbers from 1, as they stand.
+
+    Raises:
+        InputError: as for `blocks`.
+    """
+    first, empty = 1, True
+    for piece in _pieces(path, None):
+        found = _decoded(path, piece, first).split("\n")
+        for number, line in enumerate(found, first):
+            if line.strip():
+                empty = False
+                yield number, line.rstrip("\r")
+        first += len(found)
+    if empty:
+        raise InputError(f"`{path}` holds no item: it needs one a line.")
+
+
 def _pieces(path: Path, tell: Tell | None) -> Iterator[bytes]:
     """Whole lines, about a block at a time, without the last one's end."""
     held: list[bytes] = []

@@ -38,17 +38,13 @@ class Text(NamedTuple):
         return (self.target != PAD).sum(1)
 
     def thinned(self, share: float) -> tuple[Thinned, float]:
-        """A random share of the batch's tokens left to predict, and how much more each of those counts.
+        """A random share of the batch's tokens left to predict, and how much more each of those counts."""
+        kept, more = kept_at_random(self.target, share)
+        return self.only(kept), more
 
-        They are drawn without replacement, so that a weighted sum over them estimates that over all without bias.
-        """
-        real = (self.target != PAD).flatten()
-        # A number for each place, padding too: how many are drawn must not depend on whose items these are.
-        order = torch.rand(self.target.shape, device=real.device).flatten().masked_fill(~real, 2.0)
-        places = int(real.sum())
-        kept = max(1, round(share * places))
-        mask = torch.zeros_like(real).index_fill(0, order.topk(kept, largest=False).indices, True)
-        return Thinned(self.tokens, mask.view_as(self.target)), places / kept
+    def only(self, kept: Tensor) -> Thinned:
+        """The batch with some of its tokens (B, T - 1) left to predict."""
+        return Thinned(self.tokens, kept)
 
 
 class Thinned(NamedTuple):
@@ -68,6 +64,25 @@ class Thinned(NamedTuple):
     def target(self) -> Tensor:
         """(B, T - 1), the tokens to predict; padding in place of those left out."""
         return self.tokens[:, 1:].where(self.kept, PAD)
+
+
+def tokens_of(seen: Any) -> Tensor:
+    """The tokens that a decoder may look at: all of it, or a field of that name."""
+    return seen if isinstance(seen, Tensor) else seen.tokens
+
+
+def kept_at_random(target: Tensor, share: float) -> tuple[Tensor, float]:
+    """Which tokens of a target (B, T) are kept, drawn without replacement, and how much more each of those counts.
+
+    A sum over them, weighted so, estimates that over all without bias.
+    """
+    real = (target != PAD).flatten()
+    # A number for each place, padding too: how many are drawn must not depend on whose items these are.
+    order = torch.rand(target.shape, device=real.device).flatten().masked_fill(~real, 2.0)
+    places = int(real.sum())
+    kept = max(1, round(share * places))
+    mask = torch.zeros_like(real).index_fill(0, order.topk(kept, largest=False).indices, True)
+    return mask.view_as(target), places / kept
 
 
 def as_text(ids: Iterable[Sequence[int]]) -> Text:

@@ -52,6 +52,7 @@ class Remedy(Section):
 
     Arguments:
         place: Which of the eight places of the design it changes; null for none.
+        short: Another name that it goes by, such as an acronym.
         says: What it does, in a sentence.
         formula: What it adds or changes, in a line.
         when: When to use it.
@@ -72,6 +73,7 @@ class Remedy(Section):
 
     name: str
     place: Place | None = None
+    short: str = ""
     says: str
     formula: str = ""
     when: str = ""
@@ -270,8 +272,11 @@ def chosen(names: Iterable[str], own: Path | None = None) -> list[str]:
     Raises:
         InputError: for one that there is not.
     """
-    split = sorted({name.strip() for joined in names for name in joined.split("+")})
+    there = remedies(own)
+    short = {remedy.short: name for name, remedy in there.items() if remedy.short}
+    said = {name.strip() for joined in names for name in joined.split("+")}
+    split = sorted({short.get(name, name) for name in said})
     for name in split:
-        if name not in remedies(own):
-            raise unknown("remedy", name, remedies(own))
+        if name not in there:
+            raise unknown("remedy", name, there)
     return split

@@ -38,9 +38,41 @@ def compose(recipe: str, remedies: Iterable[str] = (), overrides: Iterable[str] 
     _check_data(base, [there[name] for name in names])
     _check_together([there[name] for name in names])
     _check_refusals(names)
-    spec = overlaid(base.spec, merge({name: there[name].patch for name in names}))
+    patch = merge({name: there[name].patch for name in names})
+    spec = overlaid(_understood(base.spec, patch), patch)
     spec = overlaid(spec, merge({name: base.remedies[name] for name in names if name in base.remedies}))
     return pruned(overridden(spec, overrides), names, own)
+
+
+def _understood(spec: Patch, patch: Patch) -> Patch:
+    """A spec without what networks and optimisers that a patch puts in the place of others do not know."""
+    of_parts = {"encoder": "encoders", "decoder": "decoders"}
+    for section, slots in (("model", of_parts), ("training", {"optimisers": None})):
+        for name, slot in slots.items():
+            before, after = (one.get(section, {}).get(name, {}) for one in (spec, patch))
+            kept = _replaced(before, after, slot) if slot else _of_players(before, after)
+            if kept != before:
+                spec = {**spec, section: {**spec[section], name: kept}}
+    return spec
+
+
+def _of_players(before: Patch, after: Patch) -> Patch:
+    return {player: _replaced(said, after.get(player, {}), "optimisers") for player, said in before.items()}
+
+
+def _replaced(before: Patch, after: Patch, slot: str) -> Patch:
+    """What is left of a section's entries under the kind that a patch says."""
+    if after.get("kind", before.get("kind")) == before.get("kind"):
+        return before
+    known = _entries(slot, after["kind"])
+    return {name: value for name, value in before.items() if name in known}
+
+
+def _entries(slot: str, kind: str) -> set[str]:
+    # Only here, as parts come with torch.
+    from uncollapse.experiment.parts import described
+
+    return set(described(slot, kind).model_fields)
 
 
 def pruned(spec: Patch, remedies: Iterable[str], own: Path | None = None) -> Patch:

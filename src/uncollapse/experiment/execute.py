@@ -18,10 +18,12 @@ from uncollapse.diagnosis import verdict
 from uncollapse.errors import InputError
 from uncollapse.experiment import build, examples, remarks, run
 from uncollapse.experiment.api import load
+from uncollapse.experiment.codes import CODES
 from uncollapse.experiment.hardware import ONE, Hardware
 from uncollapse.experiment.probe import ITEMS, Probe
 from uncollapse.experiment.spec import Spec, identity, validated
 from uncollapse.experiment.start import start
+from uncollapse.experiment.tasks import drawn, of_task
 from uncollapse.metrics.evaluation import Evaluation, discrete_values, evaluate
 from uncollapse.randomness import generator
 from uncollapse.training.checkpoints import Checkpoints, read
@@ -115,6 +117,8 @@ class Judged(NamedTuple):
     """How it was evaluated, such as "test-k500-s0"."""
     examples: Callable[[], dict[str, Any]] = dict
     """What its model writes, made when it is asked for; see `examples`."""
+    codes: Callable[[], dict[str, Any] | None] = lambda: None
+    """Where the codes of kindred items lie, made when it is asked for; see `codes`."""
 
 
 def judge(
@@ -159,7 +163,8 @@ def judge(
     selected = SELECTED.get(spec.training.selects)
     unfinished = [] if stands is None else [f"the training is not finished: {stands} The same command goes on with it."]
     said = [*unfinished, *([selected] if selected else []), *figures.warnings, *remarks.on_items(data, split)]
-    figures = replace(figures, warnings=tuple(said))
+    task = hardware.processes.first(lambda: of_task(data, split, trained, figures.rows))
+    figures = replace(figures, warnings=tuple(said), task=task)
     report = {
         **figures.to_json(),
         **environment["asked"],
@@ -171,7 +176,8 @@ def judge(
         "verdict": _verdict(figures, data, split),
     }
     name = f"{split}-k{samples}" + (f"-n{items}" if items else "") + f"-s{seed}"
-    return Judged(figures, report, name, lambda: examples.examples(trained))
+    written, codes = (lambda: examples.examples(trained)), (lambda: drawn(data, trained))
+    return Judged(figures, report, name, written, codes)
 
 
 def last_state(path: Path) -> dict[str, Any]:
@@ -205,6 +211,8 @@ def keep(path: Path, judged: Judged) -> None:
     digest = judged.figures.rows.save(path / f"rows-{judged.name}.safetensors")
     run.write_json(path / f"evaluation-{judged.name}.json", {**judged.report, "rows_digest": digest})
     examples.keep(path, judged.examples())
+    if codes := judged.codes():
+        run.write_json(path / CODES, codes)
 
 
 def _verdict(figures: Evaluation, data: Data, split: str) -> str:

@@ -12,6 +12,7 @@ from torch import nn
 from uncollapse.errors import InputError
 from uncollapse.language_model import language_model as without_latents
 from uncollapse.model import VAE, Labels
+from uncollapse.nets.conditional import Tagged
 from uncollapse.nets.labels import Classifier, Reader, Told
 from uncollapse.nets.lstm import initialise
 from uncollapse.nets.stochastic import ZForcing
@@ -42,6 +43,7 @@ def vae(
     tells: Tells = "nobody",
     label_classes: int | None = None,
     shape: tuple[int, ...] | None = None,
+    tags: int | None = None,
 ) -> VAE:
     """A VAE of an encoder, a decoder and a prior.
 
@@ -66,6 +68,8 @@ def vae(
             wrappers of the decoder alone.
         label_classes: How many classes labels are of; None where there are no labels.
         shape: The shape of an item, where it has one.
+        tags: Of pairs, how many tags a target may have: the decoder is told them, by further units of z where it is one
+            of text. None where items are no pairs.
 
     Raises:
         InputError: where somebody is told a label, and there is none.
@@ -75,7 +79,7 @@ def vae(
     inference = posterior(
         latent=latent, net=lambda outputs: nets.append(_reading(encoder, outputs, label_classes, shape, told))[-1]
     )
-    network: Any = decoder(latent=latent + told["decoder"])
+    network: Any = _decoding(decoder, latent + told["decoder"], tags)
     if tells != "nobody":
         network = Told(network, told["decoder"])
     generation, law = _wrapped(network, wrappers, latent), prior(latent=latent, encoder=inference)
@@ -85,9 +89,26 @@ def vae(
     made = VAE(inference, generation, law, heads=beside, labels=labels)
     # Last, so that the other networks start as they do without heads.
     initialise(made.generation.heads, initialisation)
-    more = {"tells": tells, "label_classes": label_classes, "shape": shape}
+    made.bounds = _bounds(network, tags)
+    more = {"tells": tells, "label_classes": label_classes, "shape": shape, "tags": tags}
     made.anew = partial(vae, encoder, decoder, latent, posterior, prior, wrappers, heads, initialisation, **more)
     return made
+
+
+def _decoding(decoder: Maker, latent: int, tags: int | None) -> nn.Module:
+    """The decoder's network; of pairs, one that is told the tags."""
+    network = decoder(latent=latent)
+    if tags is None or getattr(network, "reads_pairs", False):
+        return network
+    return Tagged(decoder(latent=latent + tags))
+
+
+def _bounds(network: Any, tags: int | None) -> str | None:
+    """What the likelihoods of pairs are of."""
+    if tags is None:
+        return None
+    told = ["source"] * (getattr(network, "reader", None) is not None) + ["tags"] * (tags > 0)
+    return f"log p(target{' | ' * bool(told)}{', '.join(told)})"
 
 
 def _told(tells: Tells, classes: int | None) -> dict[str, int]:
@@ -117,20 +138,23 @@ def language_model(
     decoder: Annotated[Maker, Slot("decoders", "lstm", later=True)],
     wrappers: dict[str, Annotated[Maker, Slot("wrappers", later=True)]],
     initialisation: Literal["small_uniform", "offset", "torch"] = "small_uniform",
+    tags: int | None = None,
 ) -> VAE:
     """A decoder without z: its likelihood is exact, and what a VAE with the same decoder has to beat.
 
     Arguments:
         decoder: The network.
-        wrappers, initialisation: As for `vae`.
+        wrappers, initialisation, tags: As for `vae`.
     """
     with warnings.catch_warnings():
         # That is what a layer from no units is.
         warnings.filterwarnings("ignore", "Initializing zero-element tensors is a no-op")
-        generation = _wrapped(decoder(latent=0), wrappers, latent=0)
+        network = _decoding(decoder, 0, tags)
+        generation = _wrapped(network, wrappers, latent=0)
         initialise(generation, initialisation)
     made = without_latents(generation)
-    made.anew = partial(language_model, decoder, wrappers, initialisation)
+    made.bounds = _bounds(network, tags)
+    made.anew = partial(language_model, decoder, wrappers, initialisation, tags)
     return made
 
 
@@ -146,6 +170,7 @@ def z_forcing(
     decoder: Annotated[Maker, Slot("stochastic-decoders", "lstm", later=True)],
     latent: Count,
     initialisation: Literal["small_uniform", "offset", "torch"] = "torch",
+    tags: int | None = None,
 ) -> ZForcing:
     """A text's model with a latent variable at every step, whose posterior knows what follows; see `nets.stochastic`.
 
@@ -154,7 +179,13 @@ def z_forcing(
         decoder: What writes it.
         latent: The number of latent units of a step.
         initialisation: Of the networks, see `nets.lstm.initialise`.
+        tags: None, as it reads no pairs.
+
+    Raises:
+        InputError: where it is to read pairs.
     """
+    if tags is not None:
+        raise InputError("a model of the kind `z-forcing` has no place for a source and tags: use `text` for it.")
     made = ZForcing(encoder(), decoder(latent=latent))
     initialise(made, initialisation)
     made.anew = partial(z_forcing, encoder, decoder, latent, initialisation)

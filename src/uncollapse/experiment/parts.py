@@ -23,6 +23,7 @@ from uncollapse.experiment import models
 from uncollapse.experiment.sections import GIVEN, Described, mark, parameters, section
 from uncollapse.nets import (
     awd,
+    conditional,
     convolution,
     dilated,
     hybrid,
@@ -57,7 +58,7 @@ from uncollapse.training import events, procedures
 from uncollapse.training.optimisers import OPTIMISERS
 
 #: What only the data can tell.
-OF_DATA = ("vocabulary", "shape", "levels", "label_classes")
+OF_DATA = ("vocabulary", "tags", "shape", "levels", "label_classes")
 
 Table = Mapping[str, Callable[..., Any]]
 
@@ -87,6 +88,7 @@ SLOTS: dict[str, Table] = {
     "decoders": {
         "lstm": lstm.LSTMDecoder,
         "awd-lstm": awd.AWDLSTMDecoder,
+        "conditional-gru": conditional.ConditionalGRU,
         "dilated-cnn": dilated.DilatedDecoder,
         "transformer": transformer.TransformerDecoder,
         "hybrid": hybrid.HybridDecoder,

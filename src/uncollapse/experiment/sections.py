@@ -37,6 +37,7 @@ GIVEN = {
     "shape": "the shape of an item",
     "levels": "how many values a pixel can have",
     "label_classes": "the number of classes that the labels of the data (`data.labels`) are of",
+    "tags": "the number of tags of a pair's target",
     "latent": "the number of latent units",
     "outputs": "how many numbers an encoder's network must give an item",
     "units": "the number of groups that the KL splits into",

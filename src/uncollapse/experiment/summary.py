@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 BASELINE = "plain"
 FIGURES = ("nll", "neg_elbo", "kl", "mi", "active_units")
+#: Those of tasks that a table has room for; see `tasks.of_task`.
+TASKS = ("accuracy", "distance")
 HEADER = ("remedy", "seeds", "NLL", "−ELBO", "KL", "MI", "cap", "active units", "time", "verdict")
 
 
@@ -54,22 +56,30 @@ class Comparison:
                 done.setdefault(row["remedy"], {})[row["seed"]] = row
         return done
 
+    @cached_property
+    def _tasks(self) -> list[str]:
+        """The figures that all finished cells have because of what their data is for."""
+        cells = [cell.get("of_task", {}) for of_remedy in self._done.values() for cell in of_remedy.values()]
+        return [name for name in TASKS if cells and all(name in cell for cell in cells)]
+
     def table(self) -> list[list[str]]:
         """Mean (standard deviation) over seeds; with one seed, value ± standard error over items."""
         body = [self._line(remedy, list(cells.values())) for remedy, cells in self._done.items()]
-        blank = [""] * (len(HEADER) - 3)
+        header = [*HEADER[:-2], *(name.replace("_", " ") for name in self._tasks), *HEADER[-2:]]
+        blank = [""] * (len(header) - 3)
         others = [
             [row["remedy"], f"seed {row['seed']}", *blank, row.get("absent") or f"failed: {row['error']}"]
             for row in self.rows
             if "verdict" not in row
         ]
-        return [list(HEADER), *body, *others]
+        return [header, *body, *others]
 
     def _line(self, remedy: str, cells: list[dict[str, Any]]) -> list[str]:
         *shown, units = [_spread([cell[name] for cell in cells]) for name in FIGURES]
         cap = cells[0]["mi"].get("cap")
         shown.append("" if cap is None else _number(cap))
-        return [remedy, str(len(cells)), *shown, units, self._time(remedy), _verdicts(cells)]
+        task = [_spread([cell["of_task"][name] for cell in cells]) for name in self._tasks]
+        return [remedy, str(len(cells)), *shown, units, *task, self._time(remedy), _verdicts(cells)]
 
     def _time(self, remedy: str) -> str:
         """Processor time of training relative to the baseline with the same seed."""
@@ -116,7 +126,7 @@ class Comparison:
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    names = ("remedy", "seed", *FIGURES, "seconds", "cpu_seconds", "verdict", "error", "absent", "warnings")
+    names = ("remedy", "seed", *FIGURES, "of_task", "seconds", "cpu_seconds", "verdict", "error", "absent", "warnings")
     return {name: row[name] for name in names if name in row}
 
 

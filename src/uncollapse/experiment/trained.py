@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from uncollapse.bound import Batch, Labelled
 from uncollapse.data.batches import numbered
@@ -38,18 +39,20 @@ class Trained:
     interface: Interface = field(default_factory=Tensors)
     inference: Inference = amortised
     """How q is found, as in its training."""
-    label: int | None = None
-    """The class that every item is said to be of, to a model that is told; see `given`."""
+    label: Any = None
+    """What every item is said to be, to a model that is told: the number of a class, or tags; see `given`."""
 
     def given(self, label: str) -> Trained:
         """The same model, told that every item is of one class: it encodes items as such, and writes such.
 
         Arguments:
-            label: The class, as the data names it.
+            label: The class, as the data names it; of pairs the tags of the target, with commas between them.
 
         Raises:
             InputError: where there is no such class, and for a model that is not told any.
         """
+        if "told" in dir(self.interface):
+            return replace(self, label=self.interface.told(label))  # pyright: ignore[reportAttributeAccessIssue]
         classes: tuple[str, ...] = getattr(self.interface, "classes", ())
         if getattr(self.model, "labels", None) != "given" or not classes:
             raise InputError(
@@ -75,18 +78,21 @@ class Trained:
             InputError: for items that cannot be used, and a model that has no law to encode with.
         """
         with self._still(seed):
-            each = self._batches(items, batch_size)
-            found = [(ids, infer(self.model, self.inference, x, ids.tolist(), seed)) for ids, x in each]
-            ids, laws = zip(*found, strict=True)
-            if laws[0] is None:
-                raise InputError(
-                    "this model's posterior depends on the path, so that an item has no code: nothing can be encoded, "
-                    "reconstructed or interpolated; draws of the prior (`generate`) can be written."
-                )
-            if not laws[0].event_shape.numel():
+            law = self._posteriors(items, seed, batch_size)
+            if not law.event_shape.numel():
                 raise InputError("this model has no latent units: there is nothing to encode or to decode from.")
-            law = operations.take(operations.cat(laws), torch.cat(ids).argsort(stable=True))
             return law.sample() if sample else operations.mean(law)
+
+    def _posteriors(self, items: Any, seed: int, batch_size: int) -> Distribution:
+        each = self._batches(items, batch_size)
+        found = [(ids, infer(self.model, self.inference, x, ids.tolist(), seed)) for ids, x in each]
+        ids, laws = zip(*found, strict=True)
+        if laws[0] is None:
+            raise InputError(
+                "this model's posterior depends on the path, so that an item has no code: nothing can be encoded, "
+                "reconstructed or interpolated; draws of the prior (`generate`) can be written."
+            )
+        return operations.take(operations.cat(laws), torch.cat(ids).argsort(stable=True))
 
     def generate(
         self,
@@ -120,7 +126,38 @@ class Trained:
         """
         z = self.encode(items, sample, seed)
         with self._still(seed):
-            return self._write(z, How(decode, width=width, max_length=max_length))
+            return self._write(z, How(decode, width=width, max_length=max_length), items)
+
+    def predict(self, items: Any, width: int = 5, seed: int = 0, batch_size: int = ITEMS) -> list[list[str]]:
+        """The targets of pairs that beam search finds from each source's posterior mean, the most probable first.
+
+        Arguments:
+            items: Sources with the tags of their targets, as `data.pairs.read_pairs` gives them.
+            width: Of the beam, and so the most guesses an item.
+            seed: As for `encode`.
+            batch_size: The items of one pass.
+
+        Raises:
+            InputError: for a model of other data, which has nothing to guess.
+        """
+        self.refuse_without_targets()
+        pairs: Any = self.interface
+        with self._still(seed):
+            law = self._posteriors(items, seed, batch_size)
+            z = operations.mean(law) if law.event_shape.numel() else law.sample()
+            return pairs.ranked(pairs.conditioned(self._part("decoder"), len(z), items, self.label), z, width)
+
+    def refuse_without_targets(self) -> None:
+        """Refuses to guess where items have no targets.
+
+        Raises:
+            InputError: for a model of anything but pairs.
+        """
+        if "ranked" not in dir(self.interface):
+            raise InputError(
+                f"a model of {self.interface.unit} has no targets to guess, which pairs have (`inflection`): "
+                "`reconstruct` writes what it makes of items."
+            )
 
     def interpolate(
         self,
@@ -138,10 +175,11 @@ class Trained:
         """
         if steps < 2:
             raise InputError(f"{steps} steps make no line between two items: ask for at least 2.")
-        a, b = self.encode(self.interface.together(first, second))
+        both = self.interface.together(first, second)
+        a, b = self.encode(both)
         z = torch.stack([torch.lerp(a, b, weight) for weight in torch.linspace(0, 1, steps).tolist()])
         with self._still(seed):
-            return self._write(z, How(decode, width=width, max_length=max_length))
+            return self._write(z, How(decode, width=width, max_length=max_length), both)
 
     def traverse(
         self,
@@ -177,7 +215,7 @@ class Trained:
             z = start.repeat(len(chosen), steps, 1)
             z[torch.arange(len(chosen)), :, chosen] = torch.linspace(-span, span, steps, dtype=z.dtype, device=z.device)
             z = z.flatten(0, 1).unflatten(-1, law.event_shape)
-            return self._write(z, How(decode, width=width, max_length=max_length))
+            return self._write(z, How(decode, width=width, max_length=max_length), None if item is None else [item])
 
     def _code(self, item: Any) -> Tensor:
         return self.encode(self.interface.together(item, item))[0]
@@ -213,9 +251,14 @@ class Trained:
     def _prior_law(self) -> Any:
         return self._part("prior_law" if "prior_law" in dir(self.model) else "prior")()
 
-    def _write(self, z: Tensor, how: How) -> Any:
-        decoder = self._part("decoder")
-        return self.interface.write(decoder if self.label is None else decoder.of_class(self.label), z, how)
+    def _write(self, z: Tensor, how: How, items: Any = None) -> Any:
+        """What the decoder makes of z, of items where there are any."""
+        decoder, interface = self._part("decoder"), self.interface
+        if "conditioned" in dir(interface):
+            decoder = interface.conditioned(decoder, len(z), items, self.label)  # pyright: ignore[reportAttributeAccessIssue]
+        elif self.label is not None:
+            decoder = decoder.of_class(self.label)
+        return interface.write(decoder, z, how)
 
     def _part(self, name: str) -> Any:
         if name not in dir(self.model):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -63,6 +63,8 @@ class Evaluation:
     seed: int
     warnings: tuple[str, ...]
     rows: Rows
+    task: Mapping[str, Estimate] = field(default_factory=dict)
+    """What else was measured because of what the data is for, by name."""
 
     @property
     def active_by_channel(self) -> list[int] | None:
@@ -91,13 +93,14 @@ class Evaluation:
             "active_by_channel": self.active_by_channel,
             **({} if used is None else {"used_categories": used.to_json()}),
             **({"of_labels": {k: v.to_json() for k, v in told.items()}} if (told := self.of_labels) else {}),
+            **({"of_task": {k: v.to_json() for k, v in self.task.items()}} if self.task else {}),
             "samples": self.samples,
             "seed": self.seed,
             "warnings": list(self.warnings),
         }
 
     def __str__(self) -> str:
-        width = max(map(len, NAMES))
+        width = max(map(len, (*NAMES, *self.task)))
         lines = [f"{name:<{width}}  {getattr(self, name)}" for name in NAMES]
         if self.active_by_channel is not None and self.variance_of_means is not None:
             some, each = sum(map(bool, self.active_by_channel)), self.variance_of_means[0].numel()
@@ -105,7 +108,7 @@ class Evaluation:
             lines.append(f"{'active channels':<{width}}  {channels}")
         if (used := self.used_categories) is not None:
             lines.append(f"{'used_categories':<{width}}  {used}")
-        lines += [f"{name:<{width}}  {figure}" for name, figure in self.of_labels.items()]
+        lines += [f"{name:<{width}}  {figure}" for name, figure in (self.of_labels | dict(self.task)).items()]
         return "\n".join(lines + [f"warning: {text}" for text in self.warnings])
 
 

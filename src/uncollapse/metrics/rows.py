@@ -40,6 +40,8 @@ OWN_NOISE = (
 
 GIVEN = "the model is told the items' labels: its likelihoods are log p(x | label), above those of a model that is not."
 
+BOUNDS = "the likelihoods are {}: `nll` is minus that, and `neg_elbo` minus a bound on it."
+
 SETTINGS = ("samples", "bound_samples", "seed", "warnings", "of_labels")
 TENSORS = ("items", "batch", "distortion", "kl", "log_evidence", "effective", "symbols")
 
@@ -198,6 +200,8 @@ def _measure(plan: _Plan, index: int, items: Tensor, x: Batch) -> Rows:
     x = placed(plan.model, x)
     if isinstance(x, Labelled) and use_of_labels(plan.model) == "given" and GIVEN not in plan.warnings:
         plan.warnings.append(GIVEN)
+    if (of := getattr(plan.model, "bounds", None)) and (said := BOUNDS.format(of)) not in plan.warnings:
+        plan.warnings.append(said)
     q = _posterior(plan, index, items, x)
     bound = [_figures(b) for b in _passes(plan, index, items, x, q, "bound", plan.bound_samples)]
     weights = [b.log_weights.cpu().double() for b in _passes(plan, index, items, x, q, "weights", plan.samples)]

@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
 from uncollapse.bound import Batch, Bound
-from uncollapse.data.sequences import Text, Thinned
 from uncollapse.distributions import operations
 from uncollapse.distributions.tokens import PAD
 from uncollapse.metrics.draws import draw
@@ -219,14 +218,14 @@ def _largest(rows: Rows, shape: Sequence[int]) -> list[int]:
 
 
 def _by_place(task: _Task, x: Batch, q: Any, own: Tensor, other: Tensor) -> Iterator[tuple[Place, Tensor]]:
-    if not isinstance(x, Text):
+    if "only" not in dir(x):
         return
     for first, end in zip(PLACES, (*PLACES[1:], None), strict=True):
         kept = torch.zeros_like(x.target, dtype=torch.bool)
         kept[:, first:end] = x.target[:, first:end] != PAD
         counts = kept.sum(1).cpu()
         if bool(counts.any()):
-            part = Thinned(x.tokens, kept)
+            part = x.only(kept)
             more = _distortion(task, part, q, other[:1]) - _distortion(task, part, q, own[:1])
             yield (first + 1, end), (more / counts)[counts > 0]
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from uncollapse.data.sequences import tokens_of
 from uncollapse.data.vocabulary import END
 from uncollapse.distributions.tokens import PAD, Tokens
 from uncollapse.nets.skip import beside
@@ -38,16 +39,18 @@ class ActiveTokens(Tokens):
         super().__init__(hidden, weight)
         self.states, self.dropped = states, dropped
 
-    def extras(self, seen: Tensor) -> dict[str, Tensor]:
+    def extras(self, seen: Any) -> dict[str, Tensor]:
         r"""Of each item, with shape (B,), the mean over draws.
 
         .. math:: \text{activation} = \sum_t \frac1H \|m h_t\|^2, \quad
                   \text{change} = \sum_{t > 1} \frac1H \|h_t - h_{t-1}\|^2
 
         Arguments:
-            seen: The tokens before each one, with shape (B, T); padding and what follows `</s>` does not count.
+            seen: The tokens before each one, with shape (B, T), or with others beside them; padding and what follows
+                `</s>` does not count.
         """
-        real = (seen != PAD) & (seen != END)
+        tokens = tokens_of(seen)
+        real = (tokens != PAD) & (tokens != END)
         change = self.states.diff(dim=2).square().mean(-1)
         return {
             "activation": (self.dropped.square().mean(-1) * real).sum(-1).mean(0),

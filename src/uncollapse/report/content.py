@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from uncollapse.documents import visible
 from uncollapse.experiment.catalogue import Reference
-from uncollapse.experiment.summary import BASELINE, FIGURES, Comparison, Difference
+from uncollapse.experiment.summary import BASELINE, FIGURES, TASKS, Comparison, Difference
 from uncollapse.report import figures
 from uncollapse.report.commands import commands
 from uncollapse.report.figures import Chart, Film, Heat
@@ -78,6 +78,7 @@ class Content:
     curves: list[Chart]
     ways: list[Chart]
     scatters: list[Chart]
+    codes: list[Chart]
     films: list[Film]
     heats: list[Heat]
     texts: list[Texts]
@@ -97,6 +98,7 @@ def content(found: Found) -> Content:
         figures.against(runs, "active_units", "active units", "active units"),
     ]
     heats = [figures.heat(run, key) for run, key in zip(runs, _keys("rate", [run.name for run in runs]), strict=True)]
+    codes = [figures.codes(run, key) for run, key in zip(runs, _keys("codes", [run.name for run in runs]), strict=True)]
     return Content(
         kind=kind,
         headline=headline,
@@ -111,6 +113,7 @@ def content(found: Found) -> Content:
         curves=figures.curves(runs),
         ways=[figures.way(one) for one in found.beside if isinstance(one, Way)],
         scatters=[chart for chart in scatters if chart],
+        codes=[chart for chart in codes if chart],
         films=[figures.film(one, key) for one, key in zip(means, _keys("means", [m.name for m in means]), strict=True)],
         heats=[heat for heat in heats if heat],
         texts=[texts for run in runs if (texts := _texts(run))][:_TEXTS],
@@ -164,11 +167,12 @@ def _list(said: Any) -> list[Any]:
 
 
 def _table(runs: Sequence[Run]) -> Table:
-    header = ["run", "verdict", "NLL", "−ELBO", "KL", "MI", "cap of MI", "active units", "time", "evaluated on"]
-    return Table("Every run, with standard errors over items", header, [_row(run) for run in runs])
+    tasks = [name for name in TASKS if any(run.of_task(name).value is not None for run in runs)]
+    header = ["run", "verdict", "NLL", "−ELBO", "KL", "MI", "cap of MI", "active units", *tasks, "time", "evaluated on"]
+    return Table("Every run, with standard errors over items", header, [_row(run, tasks) for run in runs])
 
 
-def _row(run: Run) -> list[Cell]:
+def _row(run: Run, tasks: Sequence[str]) -> list[Cell]:
     mi, units = run.reading("mi"), run.reading("active_units")
     of = "" if units.cap is None or units.value is None else f" of {units.cap:.0f}"
     seconds = run.reading("seconds").value
@@ -179,6 +183,7 @@ def _row(run: Run) -> list[Cell]:
         _figure(mi),
         Cell("" if mi.cap is None else f"{mi.cap:.2f}", mi.cap),
         Cell("n/a" if units.value is None else f"{units.value:.0f}{of}", units.value, units.why),
+        *(_figure(run.of_task(name)) for name in tasks),
         Cell("" if seconds is None else _duration(seconds), seconds),
         Cell(run.evaluated or "not evaluated"),
     ]
@@ -219,9 +224,13 @@ _NEEDED = (*FIGURES, "cpu_seconds")
 
 def _cleaned(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The same rows with numbers alone for figures."""
-    numbers = ("value", "se", "cap")
+
+    def figures(said: Any, names: Iterable[str]) -> dict[str, Any]:
+        each = {name: said[name] for name in names if _is(said.get(name))}
+        return {name: {key: number(one.get(key)) for key in ("value", "se", "cap")} for name, one in each.items()}
+
     return [
-        {**row, **{name: {key: number(row[name].get(key)) for key in numbers} for name in FIGURES}}
+        {**row, **figures(row, FIGURES), "of_task": figures(task, TASKS) if _is(task := row.get("of_task")) else {}}
         for row in rows
         if number(row["cpu_seconds"].get("value")) is not None
     ]

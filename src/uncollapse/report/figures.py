@@ -160,6 +160,23 @@ def heat(run: Run, key: str) -> Heat | None:
     )
 
 
+def codes(run: Run, key: str) -> Chart | None:
+    """Where the codes of kindred items lie in the plane, a colour a family; None where the run's folder has none."""
+    said = [run.codes.get(name) for name in ("points", "families", "names")]
+    if not all(isinstance(one, list) for one in said):
+        return None
+    chart = Chart(key, run.name, "first t-SNE coordinate", "second t-SNE coordinate", [])
+    by_family: dict[int, list[tuple[float, float, str]]] = {}
+    for point, family, name in zip(*said, strict=False):
+        x, y = (number(one) for one in point) if isinstance(point, list) and len(point) == 2 else (None, None)
+        if x is not None and y is not None and isinstance(family, int):
+            by_family.setdefault(family, []).append((x, y, str(name)))
+    for style, family in enumerate(sorted(by_family)):
+        x, y, names = (list(column) for column in zip(*by_family[family], strict=True))
+        chart.series.append(Series(names[0], style, x, y, names))
+    return chart if chart.series else None
+
+
 def way(found: Way) -> Chart:
     """Curves or points as they are, a style each."""
     series = [

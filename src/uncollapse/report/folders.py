@@ -14,6 +14,7 @@ import numpy as np
 
 from uncollapse.errors import InputError, because, cut
 from uncollapse.experiment import run
+from uncollapse.experiment.codes import CODES
 from uncollapse.experiment.compare import ABOUT, CELLS
 from uncollapse.experiment.examples import EXAMPLES
 from uncollapse.experiment.summary import BASELINE
@@ -60,6 +61,8 @@ class Run:
     """How, such as "test, K 100, 500 items"; empty where nobody has evaluated it."""
     snapshots: list[Snapshot] = field(default_factory=list, repr=False)
     examples: Record = field(default_factory=dict, repr=False)
+    codes: Record = field(default_factory=dict, repr=False)
+    """Where the codes of kindred items lie."""
     alarm: str | None = None
     """Of its watch."""
 
@@ -71,6 +74,11 @@ class Run:
     def reading(self, name: str) -> Reading:
         """A figure of its evaluation."""
         return reading(self.figures.get(name))
+
+    def of_task(self, name: str) -> Reading:
+        """A figure that its data's task has."""
+        task = self.figures.get("of_task")
+        return reading(task.get(name)) if isinstance(task, dict) else Reading()
 
 
 @dataclass(frozen=True)
@@ -197,6 +205,7 @@ def _run(folder: Path, together: int, remarks: list[str]) -> Run:
         figures=figures,
         evaluated=name,
         snapshots=_snapshots(folder / run.PROBE, together, remarks),
+        codes=_told(remarks, {}, lambda: _document(folder / CODES)),
         examples={key: _get(examples, key, list) for key in ("samples", "reconstructions", "interpolations")},
         alarm=_told(remarks, None, lambda: alarm_of(folder)),
     )

@@ -39,7 +39,7 @@ def html(content: Content) -> str:
     environment.tests |= {"picture": is_picture}
     environment.finalize = _finalised
     page = environment.from_string(_own("page.html.j2"))
-    figures = [*content.curves, *content.ways, *content.scatters, *content.films, *content.heats]
+    figures = [*content.curves, *content.ways, *content.scatters, *content.codes, *content.films, *content.heats]
     return BEGINNING + page.render(
         content=content,
         style=_own("page.css"),

@@ -44,7 +44,7 @@ def _chart(chart: Chart) -> Drawn:
     shown: set[str] = set()
     traces = []
     for series in chart.series:
-        traces.append(_series(series, series.label not in shown, len(chart.series) > _MANY))
+        traces.append(_series(series, chart.y, series.label not in shown, len(chart.series) > _MANY))
         shown.add(series.label)
     counts = [value for series in chart.series for value in (series.x if "units" in chart.x else series.y)]
     whole = "units" in chart.x or "units" in chart.y
@@ -54,7 +54,7 @@ def _chart(chart: Chart) -> Drawn:
     return {"data": traces, "layout": layout}
 
 
-def _series(series: Series, first: bool, thin: bool) -> Drawn:
+def _series(series: Series, axis: str, first: bool, thin: bool) -> Drawn:
     colour, symbol = COLOURS[series.style % len(COLOURS)], SYMBOLS[series.style % len(SYMBOLS)]
     trace: Drawn = {
         "type": "scatter",
@@ -71,10 +71,10 @@ def _series(series: Series, first: bool, thin: bool) -> Drawn:
         trace["hovertemplate"] = f"{_text(series.names[0])}<br>step %{{x}}: %{{y}}<extra></extra>"
     elif series.names:
         trace["text"] = [_text(name) for name in series.names]
-        trace["hovertemplate"] = "%{text}<br>%{x}, NLL %{y}<extra></extra>"
-    for axis, error in (("error_x", series.x_error), ("error_y", series.y_error)):
+        trace["hovertemplate"] = "%{text}<br>%{x}, " + f"{_text(axis.partition(',')[0])} " + "%{y}<extra></extra>"
+    for name, error in (("error_x", series.x_error), ("error_y", series.y_error)):
         if error is not None:
-            trace[axis] = {"array": _short(error), "color": colour, "thickness": 1, "width": 3}
+            trace[name] = {"array": _short(error), "color": colour, "thickness": 1, "width": 3}
     return trace
 
 

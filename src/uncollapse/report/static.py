@@ -32,6 +32,7 @@ def draw(content: Content, folder: Path) -> list[Path]:
         *content.curves,
         *content.ways,
         *content.scatters,
+        *content.codes[:_FILMS],
         *content.films[:_FILMS],
         *content.heats[:_FILMS],
     ]
