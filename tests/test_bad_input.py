@@ -155,6 +155,12 @@ FILES = [
     Case("no guess", "predict @/run @/good.txt -o @/g.tsv", ("model of texts", "no targets to guess", "`inflection`")),
     Case("beam", "predict @/run @/good.txt -o @/g.tsv --best 9", ("width 5", "no 9 guesses", "`--width`")),
     Case("guesses in a folder", "predict @/run @/good.txt -o @", ("is a folder", "guesses.tsv")),
+    Case("samples alone", "score @/good.txt", ("against real text", "`--against FILE`", "`--train-lm`")),
+    Case("samples", "score @/no.txt --against @/good.txt", ("`@/no.txt`", "No such file")),
+    Case("blank samples", "score @/x --against @/good.txt", ("`@/x`", "no item"), put("x", " \n\n")),
+    Case(
+        "a file's draws", "score @/good.txt --against @/good.txt --temperature 1", ("is a file", "the draws of a run")
+    ),
     Case("empty", "fit text --train @/x --out @/new", ("`@/x`", "no item", "one a line"), put("x", "")),
     Case("blank", "fit text --train @/x --out @/new", ("`@/x`", "no item", "one a line"), put("x", "\n \n\t\n")),
     Case("empty to read", "encode @/run @/x -o @/z.npy", ("`@/x`", "no item", "one a line"), put("x", "")),

@@ -12,7 +12,18 @@ from io import TextIOWrapper
 from cyclopts import App, CycloptsError, Parameter, UnknownCommandError, UnusedCliTokensError
 
 from uncollapse import __version__
-from uncollapse.cli import comparing, diagnosing, fitting, listing, predicting, reporting, reproducing, show, using
+from uncollapse.cli import (
+    comparing,
+    diagnosing,
+    fitting,
+    listing,
+    predicting,
+    reporting,
+    reproducing,
+    scoring,
+    show,
+    using,
+)
 from uncollapse.cli.memory import keep_large_blocks
 from uncollapse.errors import InputError, TrainingError, because, unknown
 from uncollapse.signals import Terminated, terminable
@@ -41,6 +52,7 @@ COMMANDS = {
         using.traverse,
         using.encode,
         predicting.predict,
+        scoring.score,
         comparing.compare,
         comparing.demo,
         reproducing.reproduce,

@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor
 
 from uncollapse.documents import finite
@@ -85,3 +86,20 @@ def standard_error(values: Tensor) -> float:
     if len(values) < 2:
         return math.nan
     return values.double().std().item() / math.sqrt(len(values))
+
+
+def perplexity(nats: Any, symbols: Any, unit: str) -> Estimate:
+    r"""exp(sum of nats / sum of symbols), with its standard error over items by the delta method.
+
+    .. math:: r = \frac{\sum_i n_i}{\sum_i t_i}, \quad \text{se}(e^r) = e^r \, \text{se}(n_i - r t_i) / \bar t
+
+    Arguments:
+        nats: Of every item, with shape (N,).
+        symbols: As many counts, their sum above 0.
+        unit: Of the figure.
+    """
+    nats, symbols = (torch.as_tensor(one, dtype=torch.float64) for one in (nats, symbols))
+    ratio = (nats.sum() / symbols.sum()).item()
+    error = standard_error(nats - ratio * symbols) / symbols.mean().item()
+    value = math.exp(ratio) if ratio < 700 else math.inf
+    return Estimate(value, value * error, len(nats), unit)

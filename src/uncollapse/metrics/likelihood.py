@@ -6,7 +6,8 @@ import math
 
 import torch
 
-from uncollapse.metrics.estimate import Answer, Estimate, Unavailable, mean, standard_error
+from uncollapse.metrics import estimate
+from uncollapse.metrics.estimate import Answer, Estimate, Unavailable, mean
 from uncollapse.metrics.rows import Rows
 
 NATS = "nats/item"
@@ -65,11 +66,7 @@ def perplexity(rows: Rows) -> Answer:
         return Unavailable("the items are not made of symbols")
     exact = rows.log_evidence is not None
     nats = -rows.log_evidence if rows.log_evidence is not None else rows.neg_elbo
-    ratio = (nats.sum() / rows.symbols.sum()).item()
-    error = standard_error(nats - ratio * rows.symbols) / rows.symbols.mean().item()
-    value = torch.tensor(ratio).double().exp().item()  # inf where it overflows
-    unit = f"per symbol, from {'the NLL' if exact else '-ELBO'}"
-    return Estimate(value, value * error, len(nats), unit)
+    return estimate.perplexity(nats, rows.symbols, f"per symbol, from {'the NLL' if exact else '-ELBO'}")
 
 
 def bits_per_dim(rows: Rows, dimensions: int | None) -> Answer:
