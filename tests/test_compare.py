@@ -102,6 +102,17 @@ def test_a_comparison_goes_on_where_its_text_lies_elsewhere_now(tmp_path: Path) 
         compare.run(moved, ["plain"], [0], out, jobs=1, samples=5)
 
 
+def test_a_comparison_goes_on_where_the_package_lies_elsewhere_now(tmp_path: Path) -> None:
+    """Of the package's own remedies alone: another file of one's own may hold others of the same names."""
+    ours = [*FIT, "--catalogue", "/old/site-packages/uncollapse/experiment/reproductions/variants.yaml"]
+    out = begun(tmp_path / "out", {"fit": ours})
+    cell(out, "plain-seed0", "f")
+    moved = [*FIT, "--catalogue", "/new/src/uncollapse/experiment/reproductions/variants.yaml"]
+    assert len(compare.run(moved, ["plain"], [0], out, jobs=1, samples=5).rows) == 1
+    with pytest.raises(InputError, match="--catalogue"):
+        compare.run([*FIT, "--catalogue", "/new/variants.yaml"], ["plain"], [0], out, jobs=1, samples=5)
+
+
 @pytest.mark.parametrize("content", [{}, [], {"fit": "text"}])
 def test_a_damaged_comparison_is_named(tmp_path: Path, content: object) -> None:
     out = begun(tmp_path / "out", content)

@@ -42,6 +42,8 @@ _BEGUN = {LOCK, "compare.partial"}
 ABSENT = "not trained to its end, or not evaluated with these samples and items, yet"
 _STOPPING = "stopping every cell after its step, to keep it; once more stops at once."
 _STOPPED = "stopped; the same command goes on from the last checkpoints."
+#: The folder that this package is installed in, which is no part of what a comparison is.
+_PACKAGED = re.compile(r"^(--catalogue ).*(?=/uncollapse/experiment/)")
 #: The options that say where a text lies.
 _TEXT = ("--train ", "--valid ", "--test ")
 _CELL = re.compile(r"(.+)-seed(\d+)")
@@ -272,7 +274,7 @@ def _options(arguments: Sequence[str], known: bool) -> list[str]:
         if not options or word.startswith("--"):
             options.append([])
         options[-1].append(word)
-    said = [" ".join(option) for option in options]
+    said = [_PACKAGED.sub(r"\1", " ".join(option)) for option in options]
     return [option for option in said if not (known and option.startswith(_TEXT))]
 
 
