@@ -134,9 +134,9 @@ def trainer_of(spec: Spec, **rest: Any) -> Trainer:
 
 
 def judged(trainer: Trainer) -> float:
-    """The NLL of a trained model on its validation split."""
-    inference = trainer.descent.inference
-    return evaluate(trainer.model, trainer.validation.batches, samples=4, inference=inference).nll.value  # pyright: ignore
+    """The NLL of a trained model on its validation split; the distortion where its prior has no density."""
+    found = evaluate(trainer.model, trainer.validation.batches, samples=4, inference=trainer.descent.inference)
+    return (found.distortion if found.rows.unbounded else found.nll).value  # pyright: ignore
 
 
 def main() -> int:

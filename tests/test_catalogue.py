@@ -109,6 +109,7 @@ RIVALS = [
         "aae",
         "aggressive-start",
         "anneal",
+        "arae",
         "autoencoder-free-bits",
         "beta",
         "cyclical",
@@ -183,10 +184,12 @@ def test_all_other_pairs_combine() -> None:
         ("sa-vae", "sa-vae-finite-differences"),
     }
     refused = {pair for refusal in catalogue.refusals() for pair in itertools.product(refusal.these, refusal.those)}
-    baseline = {
-        tuple(sorted((name, "language-model")))
+    baseline = {("hybrid-cnn", "language-model"), ("language-model", "skip")} | {
+        tuple(sorted((name, one)))
+        for one, of in remedies().items()
         for name, remedy in remedies().items()
-        if reads("demo", name) and (name in ("hybrid-cnn", "skip") or remedy.place not in ("decoder", None))
+        if of.beside is not None and name != one and reads("demo", one) and reads("demo", name)
+        if remedy.place not in (None, *of.beside)
     }
     refused = {tuple(sorted(pair)) for pair in refused if all(reads("demo", name) for name in pair)}
     assert found == (rivals - alike) | baseline | refused

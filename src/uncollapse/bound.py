@@ -96,9 +96,9 @@ class Bound(NamedTuple):
     log_q: Tensor
     """(S, B), log q(z | x) at that z."""
     log_p: Tensor
-    """(S, B), log p(z)."""
+    """(S, B), log p(z); nan where the prior has no density."""
     kl: Tensor
-    """(B, K), KL(q || p) by group of units; K = 1 where it does not split."""
+    """(B, K), KL(q || p) by group of units; K = 1 where it does not split, and 0 where the prior has no density."""
     q: Distribution | None
     """The posterior, batch shape (B,); None where it depends on the path."""
     p: Distribution | None

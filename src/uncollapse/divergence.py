@@ -8,6 +8,7 @@ from torch.distributions import Distribution, Independent, MultivariateNormal, N
 from torch.distributions.kl import register_kl
 
 from uncollapse.distributions.diagonal import Diagonal, to_standard
+from uncollapse.distributions.generated import has_density
 from uncollapse.distributions.operations import space
 from uncollapse.errors import InputError
 
@@ -19,7 +20,7 @@ def kl_by_group(q: Distribution, p: Distribution, log_q: Tensor, log_p: Tensor) 
 
     K is the number of units where both laws are `Independent`, of groups where the registered KL is by group, (B, K),
     else 1. Where torch knows no closed form, the mean of log q - log p over the samples already drawn stands in
-    (unbiased; a single item may be negative).
+    (unbiased; a single item may be negative). Where p has no density there is no rate, and K = 0.
 
     Arguments:
         q: The posterior, batch shape (B,).
@@ -35,6 +36,8 @@ def kl_by_group(q: Distribution, p: Distribution, log_q: Tensor, log_p: Tensor) 
             f"q(z | x) is a law over {space(q)} and the prior one over {space(p)}, and no KL is between them: choose "
             "`model.posterior` and `model.prior` together, as the remedies do."
         )
+    if not has_density(p):
+        return log_q.new_zeros(log_q.shape[1], 0)
     try:
         if isinstance(q, Diagonal) and isinstance(p, Diagonal) and p.standard:
             return to_standard(q).flatten(1)

@@ -7,10 +7,12 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol, TypeAlias
 
+import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from uncollapse.bound import Batch, Bound, Given, Labelled, ToTell, checked, given, seen, target
+from uncollapse.distributions.generated import has_density
 from uncollapse.distributions.refusals import refusal, said
 from uncollapse.divergence import kl_by_group
 from uncollapse.errors import InputError
@@ -122,7 +124,8 @@ class VAE(nn.Module):
             bound's.
         prior: `() -> Distribution` over z, such as `StandardNormal(d)`. One with an argument `given` is conditional,
             p(z | c): it is handed what the batch says is given, and its law has the batch shape (B,). One with an
-            argument `encoder` is handed the encoder, as a prior made of posteriors needs.
+            argument `encoder` is handed the encoder, as a prior made of posteriors needs. One with a `player` is a
+            player of that name.
         players: Who can step, by name; "inference" (the encoder) and "generation" (the rest) by default.
         heads: By name, `(z, x) -> Tensor` (B, ...): what each says of the items of a batch from z (S, B, ...), such as
             a log-likelihood averaged over S. They are extras of the bound, for terms to use, and no part of it.
@@ -210,12 +213,17 @@ class VAE(nn.Module):
         law = self.posterior(x) if q is None else q
         z = law.rsample((samples,))  # pyright: ignore[reportArgumentType]
         log_likelihood, p, extras = self.generation(z, x, self.encoder)
-        log_q, log_p = law.log_prob(z), p.log_prob(z)
+        log_q = law.log_prob(z)
+        log_p = p.log_prob(z) if has_density(p) else torch.full_like(log_q, torch.nan)
         return Bound(x, z, log_likelihood, log_q, log_p, kl_by_group(law, p, log_q, log_p), law, p, extras)
 
     def players(self) -> dict[str, nn.Module]:
-        own = {"inference": self.encoder, "generation": self.generation}
-        return own if self._players is None else dict(self._players)
+        if self._players is not None:
+            return dict(self._players)
+        if (name := getattr(self.prior, "player", None)) is None:
+            return {"inference": self.encoder, "generation": self.generation}
+        rest = nn.ModuleList([self.decoder, self.generation.heads])
+        return {"inference": self.encoder, "generation": rest, name: self.prior}
 
 
 def ask(model: Any, x: Batch, q: Distribution | None = None, samples: int | None = None) -> Bound:

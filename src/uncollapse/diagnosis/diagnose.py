@@ -23,6 +23,7 @@ from uncollapse.diagnosis.verdicts import (
     NEGLIGIBLE,
     OF_LABELS,
     SETTLED,
+    UNBOUNDED,
     clear,
     could_use,
     falling,
@@ -104,6 +105,8 @@ def _by_bound(model: Any, objective: Objective) -> LossOf:
 def _why(evidence: Evidence, verdict: str) -> str:
     if evidence.figures.rows.of_labels:
         return OF_LABELS
+    if evidence.figures.rows.unbounded and verdict == "unknown":
+        return UNBOUNDED
     facts = [VERDICTS[verdict]]
     if verdict == "loss mis-scaled" and isinstance(evidence.audit, Audit):
         facts = [f"your effective KL weight is {evidence.audit.beta:.3g}"]
@@ -120,7 +123,8 @@ def _findings(e: Evidence, verdict: str, ways: Ways, used: Sequence[str]) -> Ite
     """All that is known, and what is not, with why."""
     if verdict == "no latents":
         return
-    if e.figures.rows.of_labels:  # The others are of a bound on items, and of draws of the prior.
+    # The others are of a bound on items, and of a prior's density.
+    if e.figures.rows.of_labels or e.figures.rows.unbounded:
         yield from (_use(e, Next(), False), _information(e), _signal(e))
         return
     weight = None if e.history is None else e.history.rate_weight

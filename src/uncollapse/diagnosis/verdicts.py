@@ -36,6 +36,8 @@ SETTLED = 0.9
 #: How many standard errors make a difference.
 SURE = 3.0
 
+#: Why there is none but collapse on a model whose prior has no density.
+UNBOUNDED = "z is used, and of a prior without density nothing tells whether its draws are like codes: `score` them"
 #: Why there is no verdict on a model that tells labels.
 OF_LABELS = "the model tells labels and writes no items, which is what verdicts are of"
 
@@ -64,6 +66,8 @@ def verdict(figures: Evaluation) -> str:
     facts = f"{units.value:.0f} of {units.cap:.0f} units active, MI {round(mi.value, 2) + 0.0:.2f} nats"
     if units.value == 0 or mi.value < NEGLIGIBLE:
         return f"collapsed: {facts}"
+    if figures.rows.unbounded:
+        return f"unknown: {UNBOUNDED}; {facts}"
     if (apart := least_marginal_kl(figures)) > MISMATCH:
         far = f"KL(q(z) || p(z)) is at least {apart:.1f} nats"
         return f"mismatched: {far}: what the prior draws is not what the decoder was trained on; {facts}"
@@ -94,6 +98,8 @@ def state(evidence: Evidence) -> str:
         return "unknown"
     if unused(evidence):
         return _collapse(evidence)
+    if figures.rows.unbounded:
+        return "unknown"
     if least_marginal_kl(figures) > MISMATCH:
         return "plain autoencoder" if (noise := noise_share(evidence)) is not None and noise < NARROW else "mismatched"
     used = units_used(evidence)

@@ -87,7 +87,7 @@ def _weighing(names: list[str]) -> list[str]:
 
 
 def _history(path: Path, spec: Spec, stands: str | None) -> History:
-    values = [record["neg_elbo"]["value"] for record in run.epochs(path)]
+    values = [record["neg_elbo"]["value"] for record in run.epochs(path) if "value" in record["neg_elbo"]]
     weight = spec.training.objective.weights.get("rate", 1.0)
     dialled = run.last_window(path).get(RATE)
     return History(

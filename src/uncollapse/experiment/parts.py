@@ -40,10 +40,11 @@ from uncollapse.nets import (
 )
 from uncollapse.nets.clamping import Clamped
 from uncollapse.nets.critics import BottleneckCritic, ClassCritic, LatentCritic
+from uncollapse.nets.generator import GeneratedPrior
 from uncollapse.nets.heads import BagOfWords
 from uncollapse.nets.hierarchy import HierarchicalPrior
 from uncollapse.nets.vamp import VampPrior
-from uncollapse.posteriors import choices, committed, dropout, flow, normalised, sphere
+from uncollapse.posteriors import choices, committed, dropout, flow, normalised, sphere, unit
 from uncollapse.quantities import Said, Slot
 from uncollapse.terms import aggregate, balancing, controllers, decomposition, independence, mutual, rates
 from uncollapse.terms.activations import ActivationRegularisation
@@ -123,6 +124,7 @@ SLOTS: dict[str, Table] = {
         "iterative": iterative.posterior,
         "hierarchical": topdown.hierarchical,
         "ladder": topdown.ladder,
+        "unit-codes": unit.unit_codes,
     },
     "priors": {
         "standard-normal": priors.StandardNormal,
@@ -135,6 +137,7 @@ SLOTS: dict[str, Table] = {
         "hierarchical": HierarchicalPrior,
         "log-normal": priors.LogNormal,
         "log-uniform": priors.LogUniformSizes,
+        "generated": GeneratedPrior,
     },
     # Those that have no groups of their own.
     "top-priors": {

@@ -202,6 +202,8 @@ def _figures(rows: Rows, samples: int, seed: int, mi_passes: int, mi_items: int,
 
 
 def _marginal_kl(rows: Rows, found: information.Densities | Unavailable) -> Answer:
+    if rows.unbounded:
+        return likelihood.UNBOUNDED
     if rows.prior is None:
         return information.PRIORS
     return found if isinstance(found, Unavailable) else information.marginal_kl(rows.rate, found)
@@ -227,6 +229,11 @@ def _warnings(rows: Rows, mi: Answer, published: Answer) -> Iterable[str]:
         yield (
             "the likelihoods are of the items' labels, and the items have no density: in training the best weights are "
             "by the cross-entropy (distortion) of the validation split."
+        )
+    if rows.unbounded:
+        yield (
+            "the prior has no density: the model has no NLL and no bound, and cannot be ranked by them; the best "
+            "weights are those with the lowest distortion on the validation split."
         )
     if rows.law is None:
         yield "the posterior depends on the path, so the model drew its own noise: the batching matters."

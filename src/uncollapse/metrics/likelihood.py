@@ -6,12 +6,14 @@ import math
 
 import torch
 
+from uncollapse.distributions.generated import WHY
 from uncollapse.metrics import estimate
 from uncollapse.metrics.estimate import Answer, Estimate, Unavailable, mean
 from uncollapse.metrics.rows import Rows
 
 NATS = "nats/item"
 
+UNBOUNDED = Unavailable(WHY)
 _NO_DENSITY = Unavailable("the model tells the labels of items, and gives the items no density")
 
 #: Weights are called degenerate where more than this share of the items has too small an effective sample.
@@ -31,17 +33,17 @@ def nll(rows: Rows) -> Answer:
         | Importance Weighted Autoencoders (Burda et al., 2015)
         | https://arxiv.org/abs/1509.00519
     """
-    if rows.of_labels:
-        return _NO_DENSITY
+    if rows.of_labels or rows.unbounded:
+        return _NO_DENSITY if rows.of_labels else UNBOUNDED
     if rows.log_evidence is None or rows.effective is None:
         return Unavailable("asked for 0 importance samples")
     bias = 0.5 * (1 / rows.effective - 1 / rows.samples).mean().item()
     return mean(-rows.log_evidence, NATS, bias=bias)
 
 
-def neg_elbo(rows: Rows) -> Estimate:
+def neg_elbo(rows: Rows) -> Answer:
     """The negative evidence lower bound, distortion + KL at weight 1; to be minimised."""
-    return mean(rows.neg_elbo, NATS)
+    return UNBOUNDED if rows.unbounded else mean(rows.neg_elbo, NATS)
 
 
 def distortion(rows: Rows) -> Estimate:
@@ -49,9 +51,9 @@ def distortion(rows: Rows) -> Estimate:
     return mean(rows.distortion, NATS)
 
 
-def kl(rows: Rows) -> Estimate:
+def kl(rows: Rows) -> Answer:
     """The rate KL(q(z|x) || p(z)), summed over the groups of units."""
-    return mean(rows.rate, NATS)
+    return UNBOUNDED if rows.unbounded else mean(rows.rate, NATS)
 
 
 def perplexity(rows: Rows) -> Answer:
@@ -62,6 +64,8 @@ def perplexity(rows: Rows) -> Answer:
     The nats :math:`a_i` are the NLL's where importance weights were drawn, else those of -ELBO; the unit says
     which. The standard error is that of the ratio over items, by the delta method.
     """
+    if rows.unbounded:
+        return UNBOUNDED
     if rows.symbols is None or rows.symbols.sum() <= 0:
         return Unavailable("the items are not made of symbols")
     exact = rows.log_evidence is not None
@@ -85,8 +89,8 @@ def bits_per_dim(rows: Rows, dimensions: int | None) -> Answer:
         rows: Of the evaluation.
         dimensions: D, how many discrete values an item has; None where its values are not discrete, or nobody knows.
     """
-    if rows.of_labels:
-        return _NO_DENSITY
+    if rows.of_labels or rows.unbounded:
+        return _NO_DENSITY if rows.of_labels else UNBOUNDED
     if not dimensions:
         return Unavailable("the items are not known to have a number of discrete values")
     exact = rows.log_evidence is not None
@@ -101,6 +105,8 @@ def effective_samples(rows: Rows) -> Answer:
     """
     if rows.effective is None:
         return Unavailable("asked for 0 importance samples")
+    if rows.unbounded:
+        return UNBOUNDED
     n = len(rows.effective)
     half = 0.98 / n**0.5
     ends = torch.tensor([max(0.0, 0.5 - half), 0.5, min(1.0, 0.5 + half)], dtype=torch.float64)

@@ -81,6 +81,11 @@ class Rows:
     """(P,), the numbers of the one prior of all items; None where they have priors of their own, or nobody knows."""
 
     @property
+    def unbounded(self) -> bool:
+        """Whether there is no bound, as the prior has no density: then there are no groups to have a rate."""
+        return self.law is not None and bool(self.law.event_shape.numel()) and not self.kl.shape[1]
+
+    @property
     def rate(self) -> Tensor:
         """(N,), KL(q || p) summed over the groups."""
         return self.kl.sum(1)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from uncollapse.bound import Bound
+from uncollapse.distributions.generated import has_density
 from uncollapse.errors import InputError
 from uncollapse.learner import Learner
 from uncollapse.quantities import Count, Slot, Weight
@@ -68,12 +69,15 @@ class WassersteinPrior(nn.Module):
         | https://arxiv.org/abs/1701.07875
         | Improved Training of Wasserstein GANs (Gulrajani et al., 2017): `penalty`
         | https://arxiv.org/abs/1704.00028
+        | Adversarially Regularized Autoencoders (Zhao et al., 2018): `share`
+        | https://arxiv.org/abs/1706.04223
 
     Arguments:
         critic: Maps z (..., d) to f (...,), higher where z is from the prior.
         steps: How often the critic steps before each outer step.
         penalty: lambda, the weight of the penalty on its slope; 0 for none.
         clip: The largest size of a weight of the critic; None for no limit.
+        share: Which part of the gradient by z the encoder gets. A prior that is drawn by a network gets all of its own.
 
     Raises:
         InputError: where nothing bounds the slope.
@@ -85,15 +89,18 @@ class WassersteinPrior(nn.Module):
         steps: Count = 5,
         penalty: Weight = 10.0,
         clip: Weight | None = None,
+        share: Weight = 1.0,
     ) -> None:
         super().__init__()
         if not penalty and clip is None:
             raise InputError("a critic without a bound on its slope has no best one: set `penalty` or `clip`.")
-        self.critic, self.steps, self.penalty, self.clip = critic, steps, penalty, clip
+        self.critic, self.steps, self.penalty, self.clip, self.share = critic, steps, penalty, clip, share
 
     def forward(self, bound: Bound) -> Tensor:
         self._clipped()
-        return self.critic(_of_prior(bound)).mean() - self.critic(_units(bound.z)).mean()
+        z = _units(bound.z)
+        z = z if self.share == 1 else torch.lerp(z.detach(), z, self.share)
+        return self.critic(_of_prior(bound, learns=not has_density(bound.p))).mean() - self.critic(z).mean()
 
     def opposition(self, bound: Bound) -> Tensor:
         """What the critic descends: the difference climbed, and the penalty on its slope between the draws."""
@@ -213,12 +220,13 @@ def exchanged(z: Tensor) -> Tensor:
     return z.gather(1, torch.rand_like(z).argsort(1))
 
 
-def _of_prior(bound: Bound) -> Tensor:
-    """As many draws of the prior as there are of the posteriors."""
+def _of_prior(bound: Bound, learns: bool = False) -> Tensor:
+    """As many draws of the prior as there are of the posteriors; `learns` for such that it learns by."""
     if bound.p is None:
         raise InputError("a critic of the prior needs draws of it, and this model's prior depends on the path.")
     shape = bound.z.shape[: bound.z.ndim - len(bound.p.event_shape) - len(bound.p.batch_shape)]
-    return _units(bound.p.sample(torch.Size(shape)))
+    draw = bound.p.rsample if learns else bound.p.sample
+    return _units(draw(torch.Size(shape)))
 
 
 def _units(z: Tensor) -> Tensor:

@@ -76,8 +76,10 @@ def describe(moment: Moment, clock: Clock) -> str:
     parts = [f"epoch {moment.epoch}"]
     values = clock.values
     if "neg_elbo" in values:
-        parts += [f"−ELBO {values['neg_elbo']['value']:.2f}", f"KL {values['kl']['value']:.2f}"]
-        parts += [f"MI {round(values['mi']['value'], 2) + 0.0:.2f}"] if "value" in values["mi"] else []
+        bounded = "value" in values["neg_elbo"]
+        shown = {"neg_elbo": "−ELBO", "kl": "KL", "mi": "MI"} if bounded else {"distortion": "distortion", "mi": "MI"}
+        known = {said: values[name]["value"] for name, said in shown.items() if "value" in values[name]}
+        parts += [f"{said} {round(value, 2) + 0.0:.2f}" for said, value in known.items()]
     elif "loss" in values:
         parts += [f"loss {values['loss']:.2f}", f"rate {values['rate']:.2f}"] if "rate" in values else []
     if values.get("descents", 1) > 1:

@@ -69,4 +69,5 @@ class Validation:
 
     def decides(self, found: Evaluation) -> str:
         """The figure that weights are better by the lower it is."""
-        return "distortion" if self.selects == "distortion" or found.rows.of_labels else "neg_elbo"
+        rows = found.rows
+        return "distortion" if self.selects == "distortion" or rows.of_labels or rows.unbounded else "neg_elbo"
