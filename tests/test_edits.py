@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from uncollapse.data.families import families
 from uncollapse.errors import InputError
-from uncollapse.metrics.edits import edits, family_by_z
+from uncollapse.metrics.edits import edits, same_family
 
 WORDS = st.text("abc", min_size=1, max_size=6)
 
@@ -75,21 +75,23 @@ def test_the_nearest_code_of_another_source_tells_the_family() -> None:
     source = torch.tensor([0, 0, 1, 2, 3, 4])
     family = torch.tensor([0, 0, 0, 1, 1, 1])
 
-    found = family_by_z(means, family, source)
+    found = same_family(means, family, source)
 
+    assert found is not None
     # The nearest of another source: 2, 2, 0 and 1, 4, 3, 2; the last one's alone is of another family.
-    assert found["family_by_z"].value == pytest.approx(5 / 6)
+    assert found[0].value == pytest.approx(5 / 6)
     # By chance: 1 of 4, 1 of 4, 2 of 5, 2 of 5, 2 of 5, 2 of 5.
-    assert found["family_by_chance"].value == pytest.approx((0.25 + 0.25 + 4 * 0.4) / 6)
+    assert found[1].value == pytest.approx((0.25 + 0.25 + 4 * 0.4) / 6)
 
 
 def test_codes_that_are_all_alike_tell_no_more_than_chance() -> None:
     generator = torch.Generator().manual_seed(0)
     family = torch.randint(7, (60,), generator=generator)
-    found = family_by_z(torch.zeros(60, 3), family, torch.arange(60))
-    assert found["family_by_z"].value == pytest.approx(found["family_by_chance"].value)
+    found = same_family(torch.zeros(60, 3), family, torch.arange(60))
+    assert found is not None
+    assert found[0].value == pytest.approx(found[1].value)
 
 
 def test_items_without_kin_have_no_figure() -> None:
-    assert family_by_z(torch.randn(3, 2), torch.arange(3), torch.arange(3)) == {}
-    assert family_by_z(torch.randn(3, 2), torch.zeros(3), torch.zeros(3)) == {}
+    assert same_family(torch.randn(3, 2), torch.arange(3), torch.arange(3)) is None
+    assert same_family(torch.randn(3, 2), torch.zeros(3), torch.zeros(3)) is None

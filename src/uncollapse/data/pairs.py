@@ -112,17 +112,7 @@ class ThinnedPair(NamedTuple):
     kept: Tensor
     """(B, T - 1) bool."""
 
-    @property
-    def tokens(self) -> Tensor:
-        return self.source
-
-    @property
-    def given(self) -> Tensor:
-        return self.tags
-
-    @property
-    def seen(self) -> Before:
-        return Before(self.sequence[:, :-1], self.tags, self.source)
+    tokens, given, seen = Pair.tokens, Pair.given, Pair.seen
 
     @property
     def target(self) -> Tensor:

@@ -31,7 +31,7 @@ def largest(family: Sequence[int], names: Sequence[str]) -> list[int]:
 def plane(means: Tensor, family: Sequence[int], names: Sequence[str], seed: int = 0) -> dict[str, Any] | None:
     """Posterior means by t-SNE, with who is whose; None where there is nothing to see, or scikit-learn is not here.
 
-    Distances between groups and their sizes mean nothing in such a picture; see `metrics.edits.family_by_z` for a
+    Distances between groups and their sizes mean nothing in such a picture; see `metrics.edits.same_family` for a
     number.
 
     References:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from uncollapse.data.inflection import Pairs
 from uncollapse.data.kinds import Data
@@ -14,7 +15,8 @@ from uncollapse.data.pairs import Row
 from uncollapse.errors import InputError
 from uncollapse.experiment.codes import largest, plane
 from uncollapse.experiment.trained import Trained
-from uncollapse.metrics.edits import edits, family_by_z
+from uncollapse.metrics.draws import draw
+from uncollapse.metrics.edits import edits, same_family
 from uncollapse.metrics.estimate import Estimate
 from uncollapse.metrics.rows import Rows
 
@@ -36,11 +38,20 @@ def of_task(data: Data, split: str, trained: Trained, rows: Rows) -> dict[str, E
     items = rows.items.tolist()
     pairs = [data.splits[split][i] for i in items]
     found = of_guesses(trained.predict(pairs), pairs, data.texts)
-    if rows.means is None or not rows.means.numel():
-        return found
     numbers: dict[str, int] = {}
     sources = torch.tensor([numbers.setdefault(pair.source, len(numbers)) for pair in pairs])
-    return found | family_by_z(rows.means, data.families[split][rows.items], sources)
+    return found | _kin(rows, data.families[split][rows.items], sources)
+
+
+def _kin(rows: Rows, family: Tensor, source: Tensor) -> dict[str, Estimate]:
+    """How often the nearest code is of the same word, by a draw of z and by the posterior's mean."""
+    if rows.law is None or rows.means is None or not rows.means.numel():
+        return {}
+    z = draw(rows.law, rows.seed, "families", rows.items.tolist(), 1)[0]
+    by_z, by_mean = (same_family(codes, family, source) for codes in (z, rows.means))
+    if by_z is None or by_mean is None:
+        return {}
+    return {"family_by_z": by_z[0], "family_by_mean": by_mean[0], "family_by_chance": by_z[1]}
 
 
 def drawn(data: Data, trained: Trained) -> dict[str, Any] | None:

@@ -53,24 +53,23 @@ def edits(guesses: Sequence[Sequence[str]], targets: Sequence[str], words: bool 
     }
 
 
-def family_by_z(means: Tensor, family: Tensor, source: Tensor) -> dict[str, Estimate]:
+def same_family(codes: Tensor, family: Tensor, source: Tensor) -> tuple[Estimate, Estimate] | None:
     r"""How often the nearest code is of the same family, and how often it would be by chance.
 
-    .. math:: j = \arg\min_{j: x_j \ne x_i} \| \mu_j - \mu_i \|, \quad [f_j = f_i] \quad \text{against} \quad
+    .. math:: j = \arg\min_{j: x_j \ne x_i} \| z_j - z_i \|, \quad [f_j = f_i] \quad \text{against} \quad
               |\{j: x_j \ne x_i, f_j = f_i\}| / |\{j: x_j \ne x_i\}|
 
-    averaged over the items with such an f_j. Items of the same source have the same code, which says nothing, and are
-    no neighbours.
+    averaged over the items with such an f_j. Items of the same source are no neighbours.
 
     Arguments:
-        means: The posterior means, with shape (N, ...).
+        codes: Of every item, with shape (N, ...): draws of its z, whose noise counts, or the means, whose does not.
         family: The number of each item's family, such as the word that it is a form of, with shape (N,).
         source: The number of what each code is of, with shape (N,).
 
     Returns:
-        `family_by_z` and `family_by_chance`; nothing where no item has another one of its family.
+        Both; None where no item has another one of its family.
     """
-    flat = means.flatten(1).double()
+    flat = codes.flatten(1).double()
     found, chance = [], []
     for i in range(len(flat)):
         others = source != source[i]
@@ -82,8 +81,5 @@ def family_by_z(means: Tensor, family: Tensor, source: Tensor) -> dict[str, Esti
             found.append((kin & near).sum() / near.sum())
             chance.append(kin.sum() / others.sum())
     if not found:
-        return {}
-    return {
-        "family_by_z": mean(torch.stack(found).double(), "of items", cap=1.0),
-        "family_by_chance": mean(torch.stack(chance).double(), "of items", cap=1.0),
-    }
+        return None
+    return tuple(mean(torch.stack(each).double(), "of items", cap=1.0) for each in (found, chance))  # pyright: ignore[reportReturnType]
