@@ -13,10 +13,12 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Independent, Normal
+from torch.distributions import Independent, Normal, kl_divergence
 from torch.nn import functional as F
 
 import uncollapse as uc
+from uncollapse.distributions.von_mises_fisher import VonMisesFisher
+from uncollapse.priors import UniformSphere
 
 
 class Tutorial(nn.Module):
@@ -100,6 +102,48 @@ def scaled(vae: Tutorial, x: Tensor) -> None:
         print(uc.diagnose(model, x)["units"].number)
 
 
+class TwoFamilies(nn.Module):
+    """A model with two latents: two Gaussian units, and a direction of three, von Mises-Fisher."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 4 + 4))
+        self.decoder = nn.Sequential(nn.Linear(5, 64), nn.ReLU(), nn.Linear(64, 20))
+        self.uniform = UniformSphere(3)
+
+    def forward(self, x: Tensor, q: None = None, samples: int = 1) -> uc.Bound:
+        numbers = self.encoder(x)
+        gaussian, p = uc.gaussian(numbers[:, :2], numbers[:, 2:4]), Independent(Normal(torch.zeros(2), 1.0), 1)
+        direction, uniform = (
+            VonMisesFisher(F.normalize(numbers[:, 4:7], dim=1), F.softplus(numbers[:, 7])),
+            self.uniform(),
+        )
+        first, second = gaussian.rsample((samples,)), direction.rsample((samples,))
+        z = torch.cat([first, second], 2)
+        law = Independent(Normal(self.decoder(z), 1.0), 1)
+        log_q = gaussian.log_prob(first) + direction.log_prob(second)
+        log_p = p.log_prob(first) + uniform.log_prob(second)
+        kl = torch.stack([kl_divergence(gaussian, p), kl_divergence(direction, uniform)], 1)
+        return uc.Bound(x, z, law.log_prob(x), log_q, log_p, kl, None, None)
+
+    def players(self) -> dict[str, nn.Module]:
+        return {"inference": self.encoder, "generation": self.decoder}
+
+
+def two_families(x: Tensor) -> None:
+    """The rate of either latent."""
+    torch.manual_seed(1)
+    model = TwoFamilies()
+    adam = torch.optim.Adam(model.parameters(), 1e-3)
+    for _ in range(1500):
+        found = model(x[torch.randint(len(x), (64,))])
+        adam.zero_grad()
+        (found.distortion + found.rate).mean().backward()
+        adam.step()
+    figures = uc.evaluate(model, x, 50)
+    print(f"rates: {[round(value, 2) for value in figures.kl_per_group.tolist()]}\n{figures}")
+
+
 def main() -> None:
     torch.manual_seed(0)
     factors, weight = torch.randn(2000, 3), torch.randn(3, 20)
@@ -111,6 +155,7 @@ def main() -> None:
     vae = trained(bound, x)
     scaled(vae, x)
     encoder = uc.Posterior(vae.encoder, uc.gaussian, (4, 4))
+    two_families(x)
     print(uc.diagnose(uc.VAE(encoder, Around(vae.decode), uc.StandardNormal(4)), x))
 
 

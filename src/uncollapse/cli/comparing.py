@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,7 +46,8 @@ def compare(
 
     Arguments:
         data: What to train on, by the name of a kind of data or of a recipe.
-        remedies: With commas between them.
+        remedies: With commas between them; "core", "fast" and "all" are sets, of which those that do not fit the data
+            are named with the reason.
         seeds: How many, from 0 on.
         jobs: How many to train at the same time.
         out: The comparison's folder.
@@ -53,8 +55,11 @@ def compare(
         items: How many test items to evaluate; all where it is not given.
         json: Print the comparison as JSON.
     """
-    names = list(dict.fromkeys(options.title([name]) for name in remedies.split(",")))
-    found = run(data, options, names, list(range(seeds)), out, jobs, samples, items)
+    from uncollapse.experiment.sets import NAMES, chosen
+
+    asked = [name if name in NAMES else options.title([name]) for name in remedies.split(",")]
+    names, refused = chosen(asked, options.catalogue, lambda name: options.spec(data, [name], 0))
+    found = run(data, options, names, list(range(seeds)), out, jobs, samples, items, refused=refused)
     if json:
         show.document(found.to_json())
     else:
@@ -106,6 +111,7 @@ def run(
     samples: int,
     items: int | None,
     introduction: str = "",
+    refused: Mapping[str, str] | None = None,
 ) -> Comparison:
     """Trains and evaluates what some options say, having refused first what every cell would refuse."""
     specs = [options.spec(data, [name], seeds[0]) for name in names]
@@ -121,7 +127,7 @@ def run(
     for spec in specs:
         build.check_memory(spec, read.facts if read else offered(kind).least)
     mark = read.fingerprint if read and offered(kind).files else None
-    how: dict[str, Any] = {"jobs": jobs, "samples": samples, "items": items, "data": mark}
+    how: dict[str, Any] = {"jobs": jobs, "samples": samples, "items": items, "data": mark, "refused": refused or {}}
     if introduction:
         print(introduction, flush=True)
     with show.cells() as shown:
@@ -138,6 +144,10 @@ def _print(found: Comparison) -> None:
     if len(differences) > 1:
         print()
         show.table(differences)
+    ranked = found.ranking()
+    if len(ranked) > 4:
+        print()
+        show.table(ranked)
 
 
 def _speak(folder: Path, seed: int) -> None:

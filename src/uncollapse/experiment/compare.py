@@ -144,6 +144,7 @@ def run(
     items: int | None = None,
     data: str | None = None,
     more: Mapping[str, Sequence[str]] | None = None,
+    refused: Mapping[str, str] | None = None,
     show: Callable[[list[State]], None] | None = None,
 ) -> Comparison:
     """Trains and evaluates every remedy with every seed, and compares them.
@@ -162,6 +163,7 @@ def run(
         items: How many items of the test split; None for all.
         data: The fingerprint of the data, where it is known: cells of other data are refused before any is trained.
         more: What the cells of some remedies hand to it besides, such as the run that they start from.
+        refused: Why some remedies are not run; they are named in the comparison.
         show: Called about twice a second with the state of every cell.
 
     Raises:
@@ -180,7 +182,8 @@ def run(
         extra = ["--samples", str(samples), *(["--items", str(items)] if items else []), "--quiet"]
         given = [[*fit_arguments, *(more or {}).get(state.remedy, ()), *extra] for state in states]
         _train(states, given, _evaluation(samples, items), jobs, show)
-        found = collect(out, samples, items, states)
+        absent = [{"remedy": n, "seed": seeds[0], "absent": f"not run: {why}"} for n, why in (refused or {}).items()]
+        found = Comparison([*collect(out, samples, items, states).rows, *absent])
         write_json(out / "comparison.json", found.to_json())
     return found
 
