@@ -33,7 +33,8 @@ def ids(lengths: list[int]) -> Tensor:
 
 
 def pairs(tags: int = M) -> Pair:
-    return Pair(ids([3, 5, 1, 2, 4]), torch.randint(2, (B, tags)).float(), ids([4, 2, 5, 1, 3]))
+    flags = torch.randint(2, (B, tags)).to(torch.get_default_dtype())
+    return Pair(ids([3, 5, 1, 2, 4]), flags, ids([4, 2, 5, 1, 3]))
 
 
 def given(x: Pair) -> Condition:
@@ -117,6 +118,21 @@ def test_the_gradient_reaches_every_parameter(bypass: str) -> None:
     model, x = decoder(bypass, skip=True), pairs()
     model(torch.randn(2, B, D), x.seen).log_prob(x.target).sum().backward()
     assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+def test_a_skip_alone_tells_of_z_and_without_weight_is_none(float64: None) -> None:
+    x, z, skipping, plain = pairs(), torch.randn(1, B, D), decoder(skip=True), decoder()
+    for name, value in plain.state_dict().items():
+        if name != "output.weight":
+            skipping.state_dict()[name].copy_(value)
+    weight = skipping.output.weight.data
+    weight[:, :-D], weight[:, -D:] = plain.output.weight.data, 0
+    torch.testing.assert_close(skipping(z, x.seen).log_prob(x.target), plain(z, x.seen).log_prob(x.target))
+
+    weight[:, :-D], weight[:, -D:] = 0, torch.randn(V, D)
+    law = skipping(z, x.seen)
+    torch.testing.assert_close(law.logits(0), law.logits(-1))
+    assert not torch.allclose(law.logits(0)[0, 0], law.logits(0)[0, 1])
 
 
 @pytest.mark.parametrize("bypass", BYPASSES)

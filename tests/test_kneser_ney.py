@@ -93,6 +93,11 @@ def test_what_may_follow_sums_to_one(corpus: list[str], order: int, context: lis
     assert sum(next_) + unknown + end == pytest.approx(1)
 
 
+def test_an_order_beyond_every_sentence_is_that_of_the_longest() -> None:
+    short, long = KneserNey.fit(["a", "b"], 3), KneserNey.fit(["a", "b"], 5)
+    assert short.perplexity(["a b", "b"]).value == long.perplexity(["a b", "b"]).value
+
+
 def test_discounts_are_those_of_the_counts_of_counts() -> None:
     counts = np.repeat([1.0, 2.0, 3.0, 4.0, 9.0], [40, 20, 10, 5, 2])
     share = Fraction(40, 80)

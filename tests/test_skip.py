@@ -20,6 +20,7 @@ DECODERS = {
     name: made
     for name, made in SLOTS["decoders"].items()
     if {"skip", "vocabulary"} <= inspect.signature(made).parameters.keys()
+    and "tags" not in inspect.signature(made).parameters  # Of pairs: see test_conditional.
 }
 
 

@@ -162,6 +162,8 @@ def _orders(text: Text, most: int, size: int, discounts: Sequence[Discounts] | N
     grams, follows = text.ids, np.empty(0, np.int64)
     for k in range(1, most + 1):
         ends = np.flatnonzero(text.place >= k - 1)
+        if not len(ends):  # No sentence is as long.
+            break
         before = np.zeros(len(ends), np.int64) if k == 1 else grams[ends - 1]
         keys, first, inside, counts = np.unique(
             before * size + text.ids[ends], return_index=True, return_inverse=True, return_counts=True
