@@ -143,14 +143,15 @@ def test_a_critic_learns_alone_before_each_outer_step_and_rests_within_it(proced
     x = data()[5]
     within: list[bool] = []
 
-    def inner(play: Any, x: Tensor) -> Any:
-        # The critic has learnt, the model has not moved.
-        within.extend(map(torch.equal, models, descent.model.parameters()))
-        within.extend(not torch.equal(a, b) for a, b in zip(critics, term.parameters(), strict=True))
-        critics[:] = [p.clone() for p in term.parameters()]
-        return procedure(play, x)
+    class Inner(Joint):
+        def __call__(self, play: Any, x: Tensor) -> Any:
+            # The critic has learnt, the model has not moved.
+            within.extend(map(torch.equal, models, descent.model.parameters()))
+            within.extend(not torch.equal(a, b) for a, b in zip(critics, term.parameters(), strict=True))
+            critics[:] = [p.clone() for p in term.parameters()]
+            return procedure(play, x)
 
-    Adversarial(inner, "judge")(descent, x)  # pyright: ignore[reportArgumentType]
+    Adversarial(Inner(), "judge")(descent, x)
     assert all(within)
     assert all(map(torch.equal, critics, term.parameters()))
     assert not any(map(torch.equal, models, descent.model.parameters()))

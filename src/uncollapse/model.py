@@ -212,10 +212,13 @@ class VAE(nn.Module):
     def _bound(self, x: Batch, q: Distribution | None, samples: int) -> Bound:
         law = self.posterior(x) if q is None else q
         z = law.rsample((samples,))  # pyright: ignore[reportArgumentType]
-        log_likelihood, p, extras = self.generation(z, x, self.encoder)
-        log_q = law.log_prob(z)
-        log_p = p.log_prob(z) if has_density(p) else torch.full_like(log_q, torch.nan)
-        return Bound(x, z, log_likelihood, log_q, log_p, kl_by_group(law, p, log_q, log_p), law, p, extras)
+        return _record(x, z, law, *self.generation(z, x, self.encoder))
+
+    def latents(self, x: Batch) -> Bound:
+        """The bound on a batch without its likelihood, which is nan, and without extras: the decoder makes no pass."""
+        law = self.posterior(x)
+        z = law.rsample((1,))  # pyright: ignore[reportArgumentType]
+        return _record(x, z, law, z.new_full(z.shape[:2], torch.nan), self.prior_law(x), {})
 
     def players(self) -> dict[str, nn.Module]:
         if self._players is not None:
@@ -224,6 +227,14 @@ class VAE(nn.Module):
             return {"inference": self.encoder, "generation": self.generation}
         rest = nn.ModuleList([self.decoder, self.generation.heads])
         return {"inference": self.encoder, "generation": rest, name: self.prior}
+
+
+def _record(
+    x: Batch, z: Tensor, q: Distribution, log_likelihood: Tensor, p: Distribution, extras: dict[str, Tensor]
+) -> Bound:
+    log_q = q.log_prob(z)
+    log_p = p.log_prob(z) if has_density(p) else torch.full_like(log_q, torch.nan)
+    return Bound(x, z, log_likelihood, log_q, log_p, kl_by_group(q, p, log_q, log_p), q, p, extras)
 
 
 def ask(model: Any, x: Batch, q: Distribution | None = None, samples: int | None = None) -> Bound:
@@ -244,20 +255,34 @@ def ask(model: Any, x: Batch, q: Distribution | None = None, samples: int | None
     except (ValueError, RuntimeError) as error:
         put_in_words(error, x)
         raise
-    found = checked(found, x, samples)
-    return found._replace(x=x, extras={**found.extras, "label": x.label}) if isinstance(x, Labelled) else found
+    return _with_label(checked(found, x, samples), x)
 
 
 def posterior(model: Any, x: Batch) -> Distribution | None:
     """The q of a model's bound on a batch; of the stock model, as it is, without a pass of its decoder."""
-    forward = getattr(model, "forward", None)
-    if getattr(forward, "__func__", None) is not VAE.forward:
+    if not _is_stock(model):
         return ask(model, x).q
     try:
         return model.posterior(_shown(model, x))
     except (ValueError, RuntimeError) as error:
         put_in_words(error, x)
         raise
+
+
+def ask_latents(model: Any, x: Batch) -> Bound:
+    """The bound of any model on a batch, for who reads latents and labels alone.
+
+    Of the stock model it is made without a pass of the decoder, and its log-likelihood is nan.
+    """
+    return _with_label(model.latents(_shown(model, x)), x) if _is_stock(model) else ask(model, x)
+
+
+def _is_stock(model: Any) -> bool:
+    return getattr(getattr(model, "forward", None), "__func__", None) is VAE.forward
+
+
+def _with_label(found: Bound, x: Batch) -> Bound:
+    return found._replace(x=x, extras={**found.extras, "label": x.label}) if isinstance(x, Labelled) else found
 
 
 def put_in_words(error: Exception, x: Batch) -> None:

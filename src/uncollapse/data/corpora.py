@@ -139,8 +139,8 @@ class Texts:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The number of types."""
-        return {"vocabulary": len(self.corpus.vocabulary)}
+        """The number of types, and the vocabulary."""
+        return {"vocabulary": len(self.corpus.vocabulary), "words": self.corpus.vocabulary}
 
     def batches(self, split: str) -> Batched:
         """A split as batches of `Text`."""
@@ -195,7 +195,7 @@ def _many(corpus: Corpus, parameters: Callable[[Mapping[str, Any]], int]) -> Ite
     types = len(corpus.vocabulary)
     if types <= MANY:
         return
-    total, rest = parameters({"vocabulary": types}), parameters({"vocabulary": 1})
+    total, rest = (parameters({"vocabulary": size, "words": corpus.vocabulary}) for size in (types, 1))
     yield (
         f"the vocabulary has {types:,} types, {corpus.once:,} of which appear once in `train`, and the model therefore "
         f"{total / 1e6:,.0f} million parameters, {1 - rest / total:.0%} of them for the vocabulary: "

@@ -66,8 +66,8 @@ class PairTexts:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The number of types and that of tags."""
-        return {"vocabulary": len(self.vocabulary), "tags": len(self.tags)}
+        """The number of types, the vocabulary, and the number of tags."""
+        return {"vocabulary": len(self.vocabulary), "words": self.vocabulary, "tags": len(self.tags)}
 
     @cached_property
     def _places(self) -> dict[str, int]:

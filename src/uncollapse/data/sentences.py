@@ -59,8 +59,8 @@ class Sentences:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The number of types."""
-        return {"vocabulary": len(self.vocabulary)}
+        """The number of types, and the vocabulary."""
+        return {"vocabulary": len(self.vocabulary), "words": self.vocabulary}
 
     def read(self, path: Path, layout: Mapping[str, Any]) -> list[str]:
         """The items of a text file; see `reading.blocks` for the entry `labels` of `layout`."""

@@ -32,6 +32,7 @@ from uncollapse.nets import (
     lstm,
     mlp,
     pixelcnn,
+    pretrained,
     recurrent,
     residual,
     stochastic,
@@ -55,11 +56,11 @@ from uncollapse.terms.adversarial import (
     WassersteinPrior,
 )
 from uncollapse.terms.auxiliary import Auxiliary
-from uncollapse.training import events, procedures
+from uncollapse.training import events, phases, procedures
 from uncollapse.training.optimisers import OPTIMISERS
 
 #: What only the data can tell.
-OF_DATA = ("vocabulary", "tags", "shape", "levels", "label_classes")
+OF_DATA = ("vocabulary", "words", "tags", "shape", "levels", "label_classes")
 
 Table = Mapping[str, Callable[..., Any]]
 
@@ -82,6 +83,7 @@ SLOTS: dict[str, Table] = {
         "recurrent": recurrent.RecurrentEncoder,
         "transformer": transformer.TransformerEncoder,
         "hybrid": hybrid.HybridEncoder,
+        "pretrained": pretrained.PretrainedEncoder,
         "mlp": mlp.MLPEncoder,
         "cnn": convolution.ConvolutionalEncoder,
         "residual": residual.ResidualEncoder,
@@ -193,7 +195,8 @@ SLOTS: dict[str, Table] = {
         "svi": refinement.SVI,
         "iterative": iterative.Iterative,
     },
-    "procedures": {"joint": procedures.Joint, "aggressive": procedures.Aggressive},
+    "procedures": {"joint": procedures.Joint, "aggressive": procedures.Aggressive, "phases": phases.Phases},
+    "phases": {"phase": phases.Phase},
     "optimisers": OPTIMISERS,
 }
 

@@ -9,6 +9,7 @@ from functools import partial
 from uncollapse.data.kinds import Data
 from uncollapse.experiment import build
 from uncollapse.experiment.spec import Spec
+from uncollapse.quantities import steps
 
 FEW = 30  # different items
 
@@ -16,7 +17,21 @@ FEW = 30  # different items
 def on_training(spec: Spec, data: Data) -> Iterator[str]:
     """What to know before a model is trained."""
     yield from data.remarks(partial(build.parameters, spec))
+    yield from _on_phases(spec, len(data.batches("train")))
     yield from on_items(data, "train")
+
+
+def _on_phases(spec: Spec, steps_per_epoch: int) -> Iterator[str]:
+    training = spec.training
+    if training.procedure.kind != "phases":
+        return
+    ahead = [one.length and steps(one.length, steps_per_epoch) for _, one in sorted(training.procedure.phases.items())]
+    first = sum(filter(None, ahead[:-1])) / steps_per_epoch
+    if first >= training.max_epochs:
+        yield (
+            f"the last phase begins after {first:g} epochs, and there are at most {training.max_epochs}: set "
+            "`training.max_epochs`, or give the phases before it a shorter `length`."
+        )
 
 
 def on_items(data: Data, split: str) -> Iterator[str]:

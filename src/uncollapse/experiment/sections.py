@@ -34,6 +34,7 @@ class Described(Section):
 #: The names of parameters that no spec sets: who builds a part hands them over, from what there is.
 GIVEN = {
     "vocabulary": "the number of types of the text, with markers",
+    "words": "the vocabulary of the text",
     "shape": "the shape of an item",
     "levels": "how many values a pixel can have",
     "label_classes": "the number of classes that the labels of the data (`data.labels`) are of",

@@ -37,7 +37,7 @@ def score(
 
     References:
         | Towards Text Generation with Adversarially Learned Neural Outlines (Subramanian et al., 2018)
-        | https://arxiv.org/abs/1806.07377
+        | https://papers.neurips.cc/paper/2018/hash/aaaccd2766ec67aecbe26459bb828d81-Abstract.html
         | Adversarially Regularized Autoencoders (Zhao et al., 2018)
         | https://arxiv.org/abs/1706.04223
 

@@ -6,7 +6,7 @@ With logits f and :math:`D = \text{sigmoid}(f)` the best critic has :math:`f(z) 
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,9 @@ class AdversarialPrior(nn.Module):
         critic: Maps z (..., d) to logits (...,), higher where z is from the prior.
         steps: How often the critic steps before each outer step.
     """
+
+    of_latents: ClassVar[bool] = True
+    """Its critic reads z and labels, and no likelihood."""
 
     def __init__(self, critic: Annotated[nn.Module, Slot("critics", "latent")], steps: Count = 1) -> None:
         super().__init__()
@@ -82,6 +85,9 @@ class WassersteinPrior(nn.Module):
     Raises:
         InputError: where nothing bounds the slope.
     """
+
+    of_latents: ClassVar[bool] = True
+    """Its critic reads z and labels, and no likelihood."""
 
     def __init__(
         self,
@@ -144,6 +150,9 @@ class AdversarialTotalCorrelation(nn.Module):
         steps: How often the critic steps before each outer step.
     """
 
+    of_latents: ClassVar[bool] = True
+    """Its critic reads z and labels, and no likelihood."""
+
     def __init__(self, critic: Annotated[nn.Module, Slot("critics", "latent")], steps: Count = 1) -> None:
         super().__init__()
         self.critic, self.steps = critic, steps
@@ -181,6 +190,9 @@ class AdversarialLabels(nn.Module):
     Raises:
         InputError: for items without labels.
     """
+
+    of_latents: ClassVar[bool] = True
+    """Its critic reads z and labels, and no likelihood."""
 
     def __init__(self, critic: Annotated[nn.Module, Slot("critics", "classes")], steps: Count = 1) -> None:
         super().__init__()

