@@ -88,7 +88,10 @@ def spec_of(recipe: str, names: Sequence[str], folder: Path) -> Spec:
     if any("label_classes" in remedies()[name].needs for name in names):
         files += [f"data.{split}={file}" for split, file in _labels(folder).items()]
     whole = validated(compose(recipe, names, [*files, "training.max_epochs=1"]))
-    return validated(_tiny(whole.model_dump()))
+    sizes = TINY
+    if "pretrained-outlines" in names:  # The units of its codes are as many as they are.
+        sizes = {name: size for name, size in TINY.items() if name != "latent"}
+    return validated(_tiny(whole.model_dump(), sizes))
 
 
 @cache
@@ -116,12 +119,12 @@ def _labels(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _tiny(said: Any, name: str = "") -> Any:
+def _tiny(said: Any, sizes: Mapping[str, int], name: str = "") -> Any:
     if isinstance(said, Mapping):
-        return {key: _tiny(value, key) for key, value in said.items()}
-    if name in TINY and said is not None:
+        return {key: _tiny(value, sizes, key) for key, value in said.items()}
+    if name in sizes and said is not None:
         # As many as the least of networks take.
-        return [TINY[name]] * (3 if name == "kernels" else 1) if isinstance(said, list | tuple) else TINY[name]
+        return [sizes[name]] * (3 if name == "kernels" else 1) if isinstance(said, list | tuple) else sizes[name]
     return said
 
 

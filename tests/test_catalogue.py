@@ -149,6 +149,7 @@ RIVALS = [
     {"awd-lstm", "embedding-dropout"},
     {"hybrid-cnn", "max-pooling", "mean-pooling"},
     {"bag-features", "hybrid-cnn"},
+    {"hybrid-cnn", "pretrained-outlines"},
     {"hybrid-cnn", "offset-initialisation"},
     {"bag-of-words", "bag-presence"},
     {"batch-normalised", "delta", "diverse", "flow-posterior", "full-gaussian", "iterative", *OWN_PRIOR, *HIERARCHIES},

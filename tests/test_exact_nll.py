@@ -27,7 +27,7 @@ ROWS = [
     name
     for name, remedy in remedies().items()
     if set(remedy.needs) <= set(KINDS["vectors"].facts) and "model.latent" not in remedy.without
-    if name != "arae"  # Whose prior has no density, and so has the model.
+    if name not in ("arae", "outlines")  # Whose prior has no density, and so has the model.
 ]
 #: What two units cannot be, and a concentration that draws of it can cover the circle by.
 SIZES = {

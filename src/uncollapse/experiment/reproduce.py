@@ -9,6 +9,7 @@ course        runs: by remedy, records with `step`, `kl`, `mi` and `marginal_kl`
 table         rows and differences of a comparison, and the `table` of both in words; see `summary.Comparison`
 points        points: remedy, seed, `nll` and `active_units` of every run
 evaluations   runs: by remedy, the mean and the variance of each figure over the evaluations
+samples       rows: the scores of each run's samples, by how they were drawn, and the `table` of them; see `sampled`
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ EVALUATIONS = 10
 #: The figures of a table of evaluations.
 FIGURES = ("nll", "neg_elbo", "kl", "mi", "active_units")
 
-Draws = Literal["space", "trajectory", "course", "table", "points", "evaluations"]
+Draws = Literal["space", "trajectory", "course", "table", "points", "evaluations", "samples"]
 #: What is drawn of trainings that are watched, and not of a comparison.
 WATCHED = ("space", "trajectory", "course")
 

@@ -25,7 +25,7 @@ MOST = 2**18
 class PretrainedEncoder(nn.Module):
     """A frozen network of the library `transformers` that reads a text as its words, and gives one code.
 
-    It is read from where it lies, and is no part of a checkpoint, which holds its checksum. A text is read by itself and
+    It stays where it lies: a checkpoint holds its checksum alone. A text is read by itself and
     once, so that its code does not depend on the batch that it is in.
 
     Arguments:
@@ -90,8 +90,8 @@ class PretrainedEncoder(nn.Module):
             found = _checksum(network)
             if self.checksum and self.checksum != found:
                 raise InputError(
-                    f"`{self.place}` has other weights than the encoder that this model was trained with: name that one "
-                    "as `model.encoder.model`."
+                    f"`{self.place}` has other weights than the encoder that this model was trained with: name that "
+                    "one as `model.encoder.model`."
                 )
             self.checksum.fill_(found)
             both = network.to(self.checksum.device), _read("AutoTokenizer", self.place)
@@ -132,7 +132,7 @@ def _read(what: str, place: str) -> Any:
 
 @contextmanager
 def _quietly(logging: Any) -> Iterator[None]:
-    """Without bars of progress, and words on weights that are left over, which are those of heads that nobody asked for."""
+    """Without bars of progress, and words on weights left over, which are those of heads that nobody asked for."""
     level = logging.get_verbosity()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -137,7 +137,7 @@ def _published(name: str, said: Mapping[str, Any]) -> Iterator[Rows]:
     """The source's numbers, a table for each of its data sets."""
     for data, rows in said.items():
         if data != "columns":
-            body = [[str(remedy), *map(str, values)] for remedy, values in rows.items()]
+            body = [[str(k), *("n/a" if one is None else str(one) for one in values)] for k, values in rows.items()]
             width = len(said["columns"]) + 1
             yield Rows(
                 f"{name}: as published, {data}",
@@ -161,5 +161,6 @@ _KINDS: dict[str, Callable[[str, Said, str], Iterator[Shown]]] = {
     "course": _course,
     "points": _points,
     "table": _table,
+    "samples": _table,
     "evaluations": _evaluations,
 }

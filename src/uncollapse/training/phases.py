@@ -36,7 +36,7 @@ class Phase:
 
 
 class Phases:
-    """Players that step in phases, one phase after the other: first an encoder, say, and then what is made of its codes.
+    """Players that step in phases, one after the other: first an encoder, say, and then what is made of its codes.
 
     The last phase lasts as long as the training. What was best in one phase stays best in the next: `Reset` forgets it.
 
