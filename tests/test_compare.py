@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 
 from uncollapse.errors import InputError
 from uncollapse.experiment import compare, run
+from uncollapse.experiment.engines import cells
 from uncollapse.experiment.run import write_json
 from uncollapse.metrics.rows import Rows
 
@@ -120,21 +120,30 @@ def test_a_damaged_comparison_is_named(tmp_path: Path, content: object) -> None:
         compare.run(FIT, ["plain"], [0], out, jobs=1, samples=5)
 
 
+def deaf_cell(folder: Path, monkeypatch: pytest.MonkeyPatch, trap: str) -> cells.Cell:
+    """A cell whose command says something and does not end by itself."""
+    program = folder / "python"
+    program.write_text(f"#!/bin/bash\n{trap}\necho 1\nwhile true; do sleep 0.05; done\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(cells.sys, "executable", str(program))
+    return cells.Cell(("fit",), folder / "cell", folder / "log", folder)
+
+
 @pytest.mark.parametrize("deaf", [False, True])
 def test_stopped_processes_end_and_no_further_one_starts(
     tmp_path: Path, deaf: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compare, "_PATIENCE", 0.2 if deaf else 30)
-    how = "SIG_IGN" if deaf else "SIG_DFL"
-    code = f"import signal, time; signal.signal(signal.SIGTERM, signal.{how}); print(1, flush=True); time.sleep(60)"
-    processes, log = compare.Processes(), tmp_path / "log"
-    with log.open("w") as output, ThreadPoolExecutor(1) as pool:
-        ended = pool.submit(processes.run, [sys.executable, "-c", code], output, 1)
-        while not log.read_text():
+    monkeypatch.setattr(cells, "_PATIENCE", 0.2 if deaf else 30)
+    one = deaf_cell(tmp_path, monkeypatch, "trap '' TERM" if deaf else "")
+    processes = cells.Processes()
+    with ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(processes.run, one, 1)
+        while not (one.log.is_file() and one.log.read_text()):
             time.sleep(0.02)
         processes.stop()
-        assert ended.result(timeout=10) == (-9 if deaf else -15)
-        assert processes.run(["false"], output, 1) == -1
+        name = "SIGKILL" if deaf else "SIGTERM"
+        assert ended.result(timeout=10) == (-9 if deaf else -15, f"its process was ended by {name}.")
+        assert processes.run(one, 1).status < 0
 
 
 # Cells, by a stand-in for `uncollapse fit` that ends as its remedy says.
@@ -165,7 +174,7 @@ def short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program = tmp_path / "python"
     program.write_text(FIT_IN_SHORT)
     program.chmod(0o755)
-    monkeypatch.setattr(compare.sys, "executable", str(program))
+    monkeypatch.setattr(cells.sys, "executable", str(program))
     monkeypatch.setattr(compare, "_LOOK", 0.02)
     return tmp_path / "out"
 
@@ -308,11 +317,11 @@ def test_a_second_comparison_in_one_folder_is_refused(short: Path) -> None:
 
 
 def test_who_is_interrupted_while_cells_end_ends_them_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(60)"
-    processes, log = compare.Processes(), tmp_path / "log"
-    with log.open("w") as output, ThreadPoolExecutor(1) as pool:
-        ended = pool.submit(processes.run, [sys.executable, "-c", code], output, 1)
-        while not log.read_text():
+    one = deaf_cell(tmp_path, monkeypatch, "trap '' TERM")
+    processes = cells.Processes()
+    with ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(processes.run, one, 1)
+        while not (one.log.is_file() and one.log.read_text()):
             time.sleep(0.02)
         (process,) = processes._running
         patient = process.wait
@@ -325,4 +334,4 @@ def test_who_is_interrupted_while_cells_end_ends_them_at_once(tmp_path: Path, mo
         monkeypatch.setattr(process, "wait", interrupt)
         with pytest.raises(KeyboardInterrupt):
             processes.stop()
-        assert ended.result(timeout=10) == -9
+        assert ended.result(timeout=10).status == -9

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from uncollapse.cli import show
 from uncollapse.cli.options import Kind, Options
 from uncollapse.cli.reporting import write
-from uncollapse.cli.values import Items, Jobs, Place, Samples, Seed, Seeds
+from uncollapse.cli.values import Cells, Gibibytes, Items, Jobs, Place, Samples, Seed, Seeds, Share
 from uncollapse.data.kinds import offered
 from uncollapse.errors import InputError, TrainingError
 
 if TYPE_CHECKING:
+    from uncollapse.experiment.engines import Where
     from uncollapse.experiment.summary import Comparison
 
 DEMO = ("plain", "anneal", "aggressive")
@@ -27,6 +29,37 @@ units show whether it uses its latent variable; the likelihood alone does not. {
 """
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """Where cells run, and what each needs there.
+
+    Arguments:
+        engine: This machine's processes, a Ray cluster, or Slurm; the results go into folders that all machines share.
+        address: Of a Ray cluster that is running, such as auto; one is started on this machine where it is not given.
+        cell_cpus: Processors of each cell; of this machine an equal share where it is not given, elsewhere 1.
+        cell_gpus: GPUs of each, on a cluster.
+        cell_memory: Its memory in GiB, on a cluster.
+        slurm: What else sbatch is asked for, NAME=VALUE, such as partition=gpu or time=240 (minutes); repeatable.
+    """
+
+    engine: Literal["local", "ray", "slurm"] = "local"
+    address: str | None = None
+    cell_cpus: Jobs | None = None
+    cell_gpus: Share = 0.0
+    cell_memory: Gibibytes | None = None
+    slurm: Annotated[tuple[str, ...], Parameter(show_default=False)] = ()
+
+    def where(self) -> Where:
+        """The same, as `experiment.compare` takes it."""
+        from uncollapse.experiment.engines import Where
+
+        return Where(self.engine, self.address, self.cell_cpus, self.cell_gpus, self.cell_memory, self.slurm)
+
+
+HERE = Cluster()
+
+
 def compare(
     data: Kind,
     /,
@@ -34,13 +67,14 @@ def compare(
     options: Options = Options(),  # noqa: B008 - frozen
     remedies: str = "plain,anneal,aggressive,aggressive+anneal",
     seeds: Seeds = 5,
-    jobs: Jobs = 2,
+    jobs: Cells = 2,
+    cluster: Cluster = HERE,
     out: Place,
     samples: Samples = 500,
     items: Items | None = None,
     json: bool = False,
 ) -> None:
-    """Train with several remedies from several seeds, each in a process of its own, and compare them.
+    """Train with several remedies from several seeds, each a cell of its own, and compare them.
 
     The same command goes on where it was stopped; with more remedies or seeds it extends the comparison.
 
@@ -59,7 +93,7 @@ def compare(
 
     asked = [name if name in NAMES else options.title([name]) for name in remedies.split(",")]
     names, refused = chosen(asked, options.catalogue, lambda name: options.spec(data, [name], 0))
-    found = run(data, options, names, list(range(seeds)), out, jobs, samples, items, refused=refused)
+    found = run(data, options, names, list(range(seeds)), out, jobs, samples, items, refused=refused, cluster=cluster)
     if json:
         show.document(found.to_json())
     else:
@@ -112,26 +146,30 @@ def run(
     items: int | None,
     introduction: str = "",
     refused: Mapping[str, str] | None = None,
+    cluster: Cluster = HERE,
 ) -> Comparison:
     """Trains and evaluates what some options say, having refused first what every cell would refuse."""
     specs = [options.spec(data, [name], seeds[0]) for name in names]
     from uncollapse.experiment import build, compare
     from uncollapse.training.devices import check_device
 
+    where = cluster.where()
+    where.check(jobs)
     # What is bad, or has changed, is said once, not by every cell.
-    check_device(options.device)
+    if where.engine == "local":  # Of other machines it is not known.
+        check_device(options.device)
     kind, _ = options.chosen(data)
     with show.reading() as tell:
         # What no file holds cannot have changed, and may take seconds to make.
         read = None if offered(kind).least else build.data(specs[0], tell)
-    for spec in specs:
+    for spec in specs if where.engine == "local" else ():
         build.check_memory(spec, read.facts if read else offered(kind).least)
     mark = read.fingerprint if read and offered(kind).files else None
-    how: dict[str, Any] = {"jobs": jobs, "samples": samples, "items": items, "data": mark, "refused": refused or {}}
+    how: dict[str, Any] = {"jobs": jobs, "samples": samples, "items": items, "data": mark, "where": where}
     if introduction:
         print(introduction, flush=True)
     with show.cells() as shown:
-        return compare.run(options.arguments(data), names, seeds, out, **how, show=shown)
+        return compare.run(options.arguments(data), names, seeds, out, **how, refused=refused or {}, show=shown)
 
 
 def _print(found: Comparison) -> None:

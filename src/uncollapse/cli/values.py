@@ -68,4 +68,9 @@ Temperature: TypeAlias = Annotated[float, Parameter(validator=Number(gte=0.01, l
 Seeds: TypeAlias = Annotated[int, _within(1, 10_000)]
 #: Each is a process, or some, with its own copy of torch.
 Jobs: TypeAlias = Annotated[int, _within(1, 256)]
+#: Of a comparison, at the same time; a cluster may run many.
+Cells: TypeAlias = Annotated[int, _within(1, 10_000)]
+#: A number of GPUs, or a part of one.
+Share: TypeAlias = Annotated[float, Parameter(validator=Number(gte=0, lte=256))]
+Gibibytes: TypeAlias = Annotated[float, Parameter(validator=Number(gt=0, lte=2**20))]
 Seconds: TypeAlias = Annotated[float, Parameter(validator=Number(gte=0))]

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from uncollapse import files
 from uncollapse.errors import InputError
+from uncollapse.experiment.engines import Cell, Engine, Where
 from uncollapse.experiment.run import (
     ENVIRONMENT,
     LOCK,
     METRICS,
     held,
-    is_held,
     read_environment,
     read_json,
     write_json,
@@ -33,8 +27,6 @@ from uncollapse.experiment.summary import FIGURES, Comparison
 from uncollapse.training.interruption import held_back
 
 _LOOK = 0.5  # seconds between two looks at the cells
-_PATIENCE = 60.0  # seconds that a cell has to end when it is told to: it finishes its step and keeps it
-_HANDOVER = 60.0  # seconds to wait for a cell that a killed comparison has left behind: it ends by itself
 ABOUT, CELLS = "compare.json", "cells"
 #: What a process that is killed while it makes a comparison's folder may leave in it.
 _BEGUN = {LOCK, "compare.partial"}
@@ -82,57 +74,6 @@ class State:
         self.text = f"epoch {line['epoch']}"
 
 
-class Processes:
-    """The processes of a comparison, out of reach of its terminal; none starts once they were stopped.
-
-    None outlives it, even where it is killed: each ends by itself when its parent is gone (see `signals`).
-    """
-
-    def __init__(self) -> None:
-        self._running: set[subprocess.Popen[bytes]] = set()
-        self._stopped = False
-        self._lock = threading.Lock()
-
-    def run(self, command: Sequence[str], output: IO[str], threads: int) -> int:
-        """Runs a command to its end, and answers its exit status."""
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "UNCOLLAPSE_PARENT": str(os.getpid())}
-        with self._lock:
-            if self._stopped:
-                return -1
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env=environment,
-                start_new_session=True,  # A Ctrl-C reaches it through `stop` alone, and once.
-            )
-            self._running.add(process)
-        status = process.wait()
-        with self._lock:
-            self._running.remove(process)
-        return status
-
-    @property
-    def stopped(self) -> bool:
-        return self._stopped
-
-    def stop(self) -> None:
-        """Lets all of them finish their step and end; ends by force who does not, and all if this is interrupted."""
-        with self._lock:
-            self._stopped, running = True, list(self._running)
-        for process in running:
-            process.terminate()
-        deadline = time.monotonic() + _PATIENCE
-        try:
-            for process in running:
-                with suppress(subprocess.TimeoutExpired):
-                    process.wait(max(0.0, deadline - time.monotonic()))
-        finally:
-            for process in running:
-                process.kill()
-
-
 def run(
     fit_arguments: Sequence[str],
     remedies: Sequence[str],
@@ -145,6 +86,7 @@ def run(
     data: str | None = None,
     more: Mapping[str, Sequence[str]] | None = None,
     refused: Mapping[str, str] | None = None,
+    where: Where | None = None,
     show: Callable[[list[State]], None] | None = None,
 ) -> Comparison:
     """Trains and evaluates every remedy with every seed, and compares them.
@@ -158,12 +100,13 @@ def run(
         remedies: Names of the catalogue, or several joined by "+".
         seeds: Of training.
         out: The comparison's folder.
-        jobs: Cells at the same time; each gets an equal share of the cores.
+        jobs: Cells at the same time.
         samples: K, the importance samples of the NLL.
         items: How many items of the test split; None for all.
         data: The fingerprint of the data, where it is known: cells of other data are refused before any is trained.
         more: What the cells of some remedies hand to it besides, such as the run that they start from.
         refused: Why some remedies are not run; they are named in the comparison.
+        where: Where cells run; on this machine, each with an equal share of the cores, where it is None.
         show: Called about twice a second with the state of every cell.
 
     Raises:
@@ -181,30 +124,44 @@ def run(
         _check_data(_everything(out, states), data)
         extra = ["--samples", str(samples), *(["--items", str(items)] if items else []), "--quiet"]
         given = [[*fit_arguments, *(more or {}).get(state.remedy, ()), *extra] for state in states]
-        _train(states, given, _evaluation(samples, items), jobs, show)
+        cells = [_cell(state, arguments) for state, arguments in zip(states, given, strict=True)]
+        _train(states, cells, _evaluation(samples, items), where or Where(), out, jobs, show)
         absent = [{"remedy": n, "seed": seeds[0], "absent": f"not run: {why}"} for n, why in (refused or {}).items()]
         found = Comparison([*collect(out, samples, items, states).rows, *absent])
         write_json(out / "comparison.json", found.to_json())
     return found
 
 
+def _cell(state: State, fit_arguments: Sequence[str]) -> Cell:
+    told = ("--with", state.remedy, "--seed", str(state.seed), "--out", str(state.folder))
+    folder = state.folder.absolute()
+    return Cell(("fit", *fit_arguments, *told), folder, log(folder), Path.cwd())
+
+
 def _train(
     states: list[State],
-    fit_arguments: Sequence[Sequence[str]],
+    cells: Sequence[Cell],
     evaluation: str,
+    where: Where,
+    out: Path,
     jobs: int,
     show: Callable[[list[State]], None] | None,
 ) -> None:
     """Runs every cell that is not done, some at a time."""
-    processes = Processes()
+    for state in states:
+        if _figures(state.folder / evaluation) is not None:
+            state.status = "done"
+    left = [(state, cell) for state, cell in zip(states, cells, strict=True) if state.status != "done"]
+    if not left:
+        return show(states) if show else None
+    (out / CELLS).mkdir(exist_ok=True)
+    engine = where.begin(out, jobs)
     with held_back(lambda: _STOPPED, _STOPPING) as stopping, ThreadPoolExecutor(jobs) as pool:
         try:
-            each = zip(states, fit_arguments, strict=True)
-            cells = [(state, given, evaluation, jobs, processes) for state, given in each]
-            _watch([pool.submit(_run_cell, *cell) for cell in cells], states, show, stopping)
+            _watch([pool.submit(_run_cell, *one, evaluation, engine) for one in left], states, show, stopping)
         finally:  # Of a comparison that has come to its end nothing is left to stop.
             pool.shutdown(wait=False, cancel_futures=True)
-            processes.stop()
+            engine.stop()
 
 
 def collect(out: Path, samples: int, items: int | None = None, asked: Sequence[State] = ()) -> Comparison:
@@ -281,33 +238,12 @@ def _options(arguments: Sequence[str], known: bool) -> list[str]:
     return [option for option in said if not (known and option.startswith(_TEXT))]
 
 
-def _run_cell(state: State, fit_arguments: Sequence[str], evaluation: str, jobs: int, processes: Processes) -> None:
-    if _figures(state.folder / evaluation) is not None:
-        state.status = "done"
-        return
+def _run_cell(state: State, cell: Cell, evaluation: str, engine: Engine) -> None:
     state.status = "running"
-    # -P: as for the console script, no file in the working folder takes the place of a module.
-    command = [sys.executable, "-P", "-m", "uncollapse", "fit", *fit_arguments]
-    command += ["--with", state.remedy, "--seed", str(state.seed), "--out", str(state.folder)]
-    try:
-        state.folder.parent.mkdir(parents=True, exist_ok=True)
-        _await(state.folder, processes)
-        with log(state.folder).open("w", encoding="utf-8") as output:
-            ended = processes.run(command, output, threads=max(1, (os.cpu_count() or 1) // jobs))
-    except OSError as error:
-        ended, state.error = 1, f"it could not be started: {error.strerror or error}."
+    ended, state.error = engine.run(cell)
     if ended == 0 and _figures(state.folder / evaluation) is None:
         ended, state.error = 1, "it ended without an error, and left no figures that can be used."
-    if ended < 0:
-        state.error = f"its process was ended by {signal.Signals(-ended).name}."
     state.status = "failed" if ended else "done"
-
-
-def _await(folder: Path, processes: Processes) -> None:
-    """Waits a while for who trains in a cell's folder; `fit` says so where it is in vain."""
-    deadline = time.monotonic() + _HANDOVER
-    while is_held(folder) and time.monotonic() < deadline and not processes.stopped:
-        time.sleep(_LOOK)
 
 
 def _watch(
