@@ -1,0 +1,75 @@
+"""`recommend`: what to try first, every sentence with its evidence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from uncollapse.cli import show
+from uncollapse.cli.values import Items, Seed
+
+if TYPE_CHECKING:
+    from uncollapse.experiment.recommend import Advice, Recommendation
+
+
+def recommend(of: str, /, *, items: Items = 1000, seed: Seed = 0, trust: bool = False, json: bool = False) -> None:
+    """Say what to try first, on data of a kind or for a run, each with what was measured of it.
+
+    Arguments:
+        of: A run's folder, which is diagnosed first; or what to train on, by the name of a kind of data or of a recipe.
+        items: About how many items of a run to look at.
+        seed: Of the noise of the diagnosis.
+        trust: Import the code of others that the run's spec names, and run it.
+        json: Print it as JSON.
+    """
+    from uncollapse.experiment import recommend as evidence
+
+    if Path(of).is_dir():
+        found, start = _of_run(Path(of), items, seed, trust, json)
+    else:
+        from uncollapse.cli.options import Options
+
+        kind, _ = Options().chosen(of)
+        found, start = evidence.recommend(kind), f"uncollapse fit {of}"
+    if json:
+        return show.document({**found._asdict(), "next": found.next._asdict(), **_advised(found)})
+    show.say(*_lines(found, start))
+
+
+def _of_run(run: Path, items: int, seed: int, trust: bool, quiet: bool) -> tuple[Recommendation, str]:
+    """What to try after a run, and the command that began it."""
+    from uncollapse.experiment import examine
+    from uncollapse.experiment.recommend import recommend
+    from uncollapse.experiment.run import read_environment, read_spec
+
+    with show.reading(quiet=quiet) as tell:
+        diagnosis = examine.of_run(run, "test", items, seed, trust, tell)
+    data = read_spec(run).get("data")
+    kind = str(data.get("kind")) if isinstance(data, dict) else ""
+    used = str(read_environment(run)["asked"].get("remedy", "plain"))
+    return recommend(kind, [used, *used.split("+")], diagnosis), f"uncollapse fit {kind}"
+
+
+def _advised(found: Recommendation) -> dict[str, list[dict[str, object]]]:
+    return {name: [one._asdict() for one in getattr(found, name)] for name in ("first", "found_wanting")}
+
+
+def _lines(found: Recommendation, start: str) -> list[str]:
+    lines = [found.verdict, *filter(None, found.next)] if found.verdict else []
+    if found.first:
+        lines += ["", "Try first, of what was measured on data of this kind:"]
+        lines += [line for i, one in enumerate(found.first, 1) for line in _of_one(i, one, start)]
+    if found.found_wanting:
+        names = ", ".join(one.remedy for one in found.found_wanting)
+        lines += ["", f"Did not help there: {names}."]
+    what = "; ".join(found.studied) or "nothing on data of this kind"
+    lines += [
+        "",
+        f"Measured: {what}. These sets and networks are small; yours may differ.",
+        f"Hold what you choose against the decoder alone: {start.replace(' fit ', ' compare ')} --remedies core",
+    ]
+    return lines[1:] if not lines[0] else lines
+
+
+def _of_one(number: int, one: Advice, start: str) -> list[str]:
+    return [f"{number}. {one.remedy}: {start} --with {one.remedy}", *(f"   {said}" for said in one.evidence)]
