@@ -33,7 +33,17 @@ class Bare:
     def run(self, cell: Cell) -> None:
         with cell.log.open("w") as log:
             command = [sys.executable, "-P", "-m", "uncollapse", *cell.arguments]
-            subprocess.run(command, check=True, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
+            subprocess.run(
+                command,
+                check=True,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+            )
+
+    def end(self, cell: Cell) -> None:
+        pass
 
     def stop(self) -> None:
         pass

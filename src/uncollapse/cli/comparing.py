@@ -72,6 +72,7 @@ def compare(
     out: Place,
     samples: Samples = 500,
     items: Items | None = None,
+    race: Items | None = None,
     json: bool = False,
 ) -> None:
     """Train with several remedies from several seeds, each a cell of its own, and compare them.
@@ -87,13 +88,17 @@ def compare(
         out: The comparison's folder.
         samples: Importance samples an item of the NLL; 0 for no NLL.
         items: How many test items to evaluate; all where it is not given.
+        race: Epochs after which a cell is stopped whose best validation bound is more than five standard errors worse
+            than plain training's with the same seed; it is named with the reason. None is where it is not given.
         json: Print the comparison as JSON.
     """
     from uncollapse.experiment.sets import NAMES, chosen
 
     asked = [name if name in NAMES else options.title([name]) for name in remedies.split(",")]
     names, refused = chosen(asked, options.catalogue, lambda name: options.spec(data, [name], 0))
-    found = run(data, options, names, list(range(seeds)), out, jobs, samples, items, refused=refused, cluster=cluster)
+    found = run(
+        data, options, names, list(range(seeds)), out, jobs, samples, items, refused=refused, cluster=cluster, race=race
+    )
     if json:
         show.document(found.to_json())
     else:
@@ -147,12 +152,16 @@ def run(
     introduction: str = "",
     refused: Mapping[str, str] | None = None,
     cluster: Cluster = HERE,
+    race: int | None = None,
 ) -> Comparison:
     """Trains and evaluates what some options say, having refused first what every cell would refuse."""
     specs = [options.spec(data, [name], seeds[0]) for name in names]
     from uncollapse.experiment import build, compare
+    from uncollapse.experiment.summary import BASELINE
     from uncollapse.training.devices import check_device
 
+    if race is not None and BASELINE not in names:
+        raise InputError("`--race` holds cells against plain training: add `plain` to `--remedies`.")
     where = cluster.where()
     where.check(jobs)
     # What is bad, or has changed, is said once, not by every cell.
@@ -169,7 +178,9 @@ def run(
     if introduction:
         print(introduction, flush=True)
     with show.cells() as shown:
-        return compare.run(options.arguments(data), names, seeds, out, **how, refused=refused or {}, show=shown)
+        return compare.run(
+            options.arguments(data), names, seeds, out, **how, refused=refused or {}, race=race, show=shown
+        )
 
 
 def _print(found: Comparison) -> None:

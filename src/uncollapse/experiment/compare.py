@@ -14,6 +14,7 @@ from typing import Any
 from uncollapse import files
 from uncollapse.errors import InputError
 from uncollapse.experiment.engines import Cell, Engine, Where
+from uncollapse.experiment.race import hopeless
 from uncollapse.experiment.run import (
     ENVIRONMENT,
     LOCK,
@@ -23,7 +24,7 @@ from uncollapse.experiment.run import (
     read_json,
     write_json,
 )
-from uncollapse.experiment.summary import FIGURES, Comparison
+from uncollapse.experiment.summary import BASELINE, FIGURES, Comparison
 from uncollapse.training.interruption import held_back
 
 _LOOK = 0.5  # seconds between two looks at the cells
@@ -49,7 +50,7 @@ class State:
     seed: int
     folder: Path
     status: str = "waiting"
-    """waiting, running, done or failed."""
+    """waiting, running, done, failed, or stopped where it has fallen behind."""
     step: int = 0
     total: int | None = None
     left: float | None = None
@@ -57,6 +58,9 @@ class State:
     text: str = ""
     error: str = ""
     """Why it failed, where its own output does not say."""
+    behind: str = ""
+    """Why it is not to go on."""
+    _raced: str = field(default="", repr=False)
     _began: float = field(default=0.0, repr=False)
     _first: int = field(default=0, repr=False)
 
@@ -73,6 +77,19 @@ class State:
             self.left = (time.monotonic() - self._began) / done * (self.total - self.step)
         self.text = f"epoch {line['epoch']}"
 
+    def falls_behind(self, grace: int | None) -> bool:
+        """Whether it has, by a race with so many epochs of grace, since it was last asked; None for no race."""
+        if grace is None or self.status not in ("waiting", "running") or self.remedy == BASELINE:
+            return False
+        if self.status == "running" and self._raced == self.text:  # Nothing new has been validated.
+            return False
+        self._raced = self.text
+        plain = self.folder.with_name(f"{BASELINE}-seed{self.seed}")
+        self.behind = hopeless(self.folder / METRICS, plain / METRICS, grace) or ""
+        if self.behind:
+            self.status = "stopped"
+        return bool(self.behind)
+
 
 def run(
     fit_arguments: Sequence[str],
@@ -87,6 +104,7 @@ def run(
     more: Mapping[str, Sequence[str]] | None = None,
     refused: Mapping[str, str] | None = None,
     where: Where | None = None,
+    race: int | None = None,
     show: Callable[[list[State]], None] | None = None,
 ) -> Comparison:
     """Trains and evaluates every remedy with every seed, and compares them.
@@ -107,6 +125,7 @@ def run(
         more: What the cells of some remedies hand to it besides, such as the run that they start from.
         refused: Why some remedies are not run; they are named in the comparison.
         where: Where cells run; on this machine, each with an equal share of the cores, where it is None.
+        race: Epochs after which cells far behind plain training are stopped (see `race.hopeless`); None for never.
         show: Called about twice a second with the state of every cell.
 
     Raises:
@@ -125,7 +144,7 @@ def run(
         extra = ["--samples", str(samples), *(["--items", str(items)] if items else []), "--quiet"]
         given = [[*fit_arguments, *(more or {}).get(state.remedy, ()), *extra] for state in states]
         cells = [_cell(state, arguments) for state, arguments in zip(states, given, strict=True)]
-        _train(states, cells, _evaluation(samples, items), where or Where(), out, jobs, show)
+        _train(states, cells, _evaluation(samples, items), (where or Where(), out, jobs), race, show)
         absent = [{"remedy": n, "seed": seeds[0], "absent": f"not run: {why}"} for n, why in (refused or {}).items()]
         found = Comparison([*collect(out, samples, items, states).rows, *absent])
         write_json(out / "comparison.json", found.to_json())
@@ -142,9 +161,8 @@ def _train(
     states: list[State],
     cells: Sequence[Cell],
     evaluation: str,
-    where: Where,
-    out: Path,
-    jobs: int,
+    at: tuple[Where, Path, int],
+    race: int | None,
     show: Callable[[list[State]], None] | None,
 ) -> None:
     """Runs every cell that is not done, some at a time."""
@@ -154,11 +172,21 @@ def _train(
     left = [(state, cell) for state, cell in zip(states, cells, strict=True) if state.status != "done"]
     if not left:
         return show(states) if show else None
+    where, out, jobs = at
     (out / CELLS).mkdir(exist_ok=True)
     engine = where.begin(out, jobs)
     with held_back(lambda: _STOPPED, _STOPPING) as stopping, ThreadPoolExecutor(jobs) as pool:
+
+        def look() -> None:
+            for state, cell in left:
+                state.look()
+                if state.falls_behind(race):
+                    engine.end(cell)
+
         try:
-            _watch([pool.submit(_run_cell, *one, evaluation, engine) for one in left], states, show, stopping)
+            _watch(
+                [pool.submit(_run_cell, *one, evaluation, engine, race) for one in left], states, look, show, stopping
+            )
         finally:  # Of a comparison that has come to its end nothing is left to stop.
             pool.shutdown(wait=False, cancel_futures=True)
             engine.stop()
@@ -238,9 +266,13 @@ def _options(arguments: Sequence[str], known: bool) -> list[str]:
     return [option for option in said if not (known and option.startswith(_TEXT))]
 
 
-def _run_cell(state: State, cell: Cell, evaluation: str, engine: Engine) -> None:
+def _run_cell(state: State, cell: Cell, evaluation: str, engine: Engine, race: int | None) -> None:
+    if state.falls_behind(race):  # It did in an earlier command.
+        return
     state.status = "running"
     ended, state.error = engine.run(cell)
+    if state.status == "stopped":
+        return
     if ended == 0 and _figures(state.folder / evaluation) is None:
         ended, state.error = 1, "it ended without an error, and left no figures that can be used."
     state.status = "failed" if ended else "done"
@@ -249,6 +281,7 @@ def _run_cell(state: State, cell: Cell, evaluation: str, engine: Engine) -> None
 def _watch(
     ends: Sequence[Future[None]],
     states: list[State],
+    look: Callable[[], None],
     show: Callable[[list[State]], None] | None,
     stopping: Callable[[], bool],
 ) -> None:
@@ -257,8 +290,7 @@ def _watch(
         time.sleep(_LOOK)
         if stopping():
             return
-        for state in states:
-            state.look()
+        look()
         if show:
             show(states)
     for end in ends:
@@ -279,6 +311,8 @@ def _row(state: State, evaluation: str) -> dict[str, Any]:
     row: dict[str, Any] = {"remedy": state.remedy, "seed": state.seed}
     figures = _figures(state.folder / evaluation)
     if figures is None:
+        if state.behind:
+            return {**row, "absent": state.behind}
         failed = state.status == "failed"
         return {**row, "error": state.error or _error(state)} if failed else {**row, "absent": ABSENT}
     return {

@@ -30,6 +30,10 @@ class Engine(Protocol):
         """Runs a cell to its end."""
         ...
 
+    def end(self, cell: Cell) -> None:
+        """Lets one cell finish its step and end, where it runs."""
+        ...
+
     def stop(self) -> None:
         """Lets all cells finish their step and end."""
         ...

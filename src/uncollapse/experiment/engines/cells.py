@@ -50,7 +50,7 @@ class Processes:
     """
 
     def __init__(self) -> None:
-        self._running: set[subprocess.Popen[bytes]] = set()
+        self._running: dict[Path, subprocess.Popen[bytes]] = {}
         self.stopped = False
         self._lock = threading.Lock()
 
@@ -83,10 +83,10 @@ class Processes:
                     env=environment,
                     start_new_session=True,  # A Ctrl-C reaches it through `stop` alone, and once.
                 )
-                self._running.add(process)
+                self._running[cell.folder] = process
             status = process.wait()
             with self._lock:
-                self._running.discard(process)
+                self._running.pop(cell.folder, None)
         return status
 
     def _await(self, folder: Path) -> None:
@@ -95,10 +95,17 @@ class Processes:
         while is_held(folder) and time.monotonic() < deadline and not self.stopped:
             time.sleep(_LOOK)
 
+    def end(self, cell: Cell) -> None:
+        """Lets the process of a cell finish its step and end."""
+        with self._lock:
+            process = self._running.get(cell.folder)
+        if process is not None:
+            process.terminate()
+
     def stop(self) -> None:
         """Lets all of them finish their step and end; ends by force who does not, and all if this is interrupted."""
         with self._lock:
-            self.stopped, running = True, list(self._running)
+            self.stopped, running = True, list(self._running.values())
         for process in running:
             process.terminate()
         deadline = time.monotonic() + _PATIENCE

@@ -26,5 +26,8 @@ class Local:
     def run(self, cell: Cell) -> Ended:
         return self._processes.run(cell, self._threads)
 
+    def end(self, cell: Cell) -> None:
+        self._processes.end(cell)
+
     def stop(self) -> None:
         self._processes.stop()

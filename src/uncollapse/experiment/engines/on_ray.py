@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import threading
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -46,7 +47,7 @@ class OnRay:
         size = {} if memory is None else {"memory": int(memory * 2**30)}
         needs: dict[str, Any] = {"num_cpus": cpus, "num_gpus": gpus, "max_retries": tries, **size}
         self._task = ray.remote(**needs)(run_here)
-        self._running: set[Any] = set()
+        self._running: dict[Path, Any] = {}
         self._lock, self.stopped = threading.Lock(), False
 
     def run(self, cell: Cell) -> Ended:
@@ -54,19 +55,25 @@ class OnRay:
             if self.stopped:
                 return Ended(1, "it was not begun.")
             task = self._task.remote(cell, self._cpus)
-            self._running.add(task)
+            self._running[cell.folder] = task
         try:
             return self._ray.get(task)
         except self._ray.exceptions.RayError as error:
             return Ended(1, f"it was lost: {' '.join(str(error).split())[:300]}")
         finally:
             with self._lock:
-                self._running.discard(task)
+                self._running.pop(cell.folder, None)
+
+    def end(self, cell: Cell) -> None:
+        with self._lock:
+            task = self._running.get(cell.folder)
+        if task is not None:
+            self._ray.cancel(task, recursive=False)
 
     def stop(self) -> None:
         """Interrupts the tasks, which let their cells finish a step, and leaves the cluster."""
         with self._lock:
-            self.stopped, running = True, list(self._running)
+            self.stopped, running = True, list(self._running.values())
         for task in running:
             self._ray.cancel(task, recursive=False)
         if running:

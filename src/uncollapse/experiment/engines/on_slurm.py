@@ -72,7 +72,8 @@ class OnSlurm:
         asked |= {} if memory is None else {"mem_gb": memory}
         self._executor.update_parameters(**asked, **({"slurm_additional_parameters": said} if said else {}))
         self._cpus, self._tries = cpus, tries
-        self._jobs: set[Any] = set()
+        self._jobs: dict[Path, Any] = {}
+        self._ended: set[Path] = set()
         self._lock, self.stopped = threading.Lock(), False
 
     def run(self, cell: Cell) -> Ended:
@@ -82,20 +83,29 @@ class OnSlurm:
                 if self.stopped:
                     break
                 job = self._executor.submit(Job(), cell, self._cpus)
-                self._jobs.add(job)
+                self._jobs[cell.folder] = job
             try:
                 return job.result()
             except self._errors as error:
                 why = f"its job {job.job_id} was lost: {' '.join(str(error).split())[:300]}"
             finally:
                 with self._lock:
-                    self._jobs.discard(job)
+                    self._jobs.pop(cell.folder, None)
+            if cell.folder in self._ended:
+                break
         return Ended(1, why)
+
+    def end(self, cell: Cell) -> None:
+        with self._lock:
+            self._ended.add(cell.folder)
+            job = self._jobs.get(cell.folder)
+        if job is not None:
+            job.cancel()
 
     def stop(self) -> None:
         """Cancels the jobs; Slurm tells their cells first, which finish their step."""
         with self._lock:
-            self.stopped, jobs = True, list(self._jobs)
+            self.stopped, jobs = True, list(self._jobs.values())
         for job in jobs:
             job.cancel()
 
