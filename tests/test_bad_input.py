@@ -302,6 +302,32 @@ SPECS = [
 CLASHES = [
     Case("two remedies", FIT + "--with beta+anneal", ("`anneal` and `beta` clash", "Use one of them")),
     Case("two remedies apart", FIT + "--with anneal --with beta", ("`anneal` and `beta` clash", "Use one of them")),
+    Case("unknown engine", COMPARE + "--engine dask", ("--engine", '"dask"', "local", "ray", "slurm")),
+    Case(
+        "no cluster at an address", COMPARE + "--engine ray --address 127.0.0.1:1", ("no Ray cluster at `127.0.0.1:1`",)
+    ),
+    Case("no Slurm", COMPARE + "--engine slurm", ("there is no Slurm here", "no `sbatch` is found")),
+    Case("an address of no cluster", COMPARE + "--address auto", ("`--address` is for `--engine ray`", "leave it out")),
+    Case("GPUs of this machine's cells", COMPARE + "--cell-gpus 1", ("leave out `--cell-gpus`", "--engine ray")),
+    Case("too many cells here", COMPARE + "--jobs 1000", ("1,000 cells", "at most 256")),
+    Case(
+        "a race without plain",
+        COMPARE + "--remedies beta --race 3",
+        ("`--race` holds cells against plain", "add `plain`"),
+    ),
+    Case("no evidence", "recommend vectors", ("nothing was measured", "`vectors`", "uncollapse compare vectors")),
+    Case("nothing to recommend for", "recommend txt", ("`txt`", "mean `text`")),
+    Case(
+        "no model in a folder",
+        FIT + "--with pretrained-outlines --set model.encoder.model=@",
+        ("there is no model of `transformers`", "Name a folder with a `config.json`"),
+    ),
+    Case(
+        "codes of another size",
+        FIT + "--with pretrained-outlines --set model.latent=8",
+        ("gives codes of 384 numbers, and 8 are asked for", "set `model.latent=384`"),
+    ),
+    Case("no text to sample of", "reproduce outlines/table6", ("needs a text", "--data FILE")),
     Case("two remedies to compare", COMPARE + "--remedies plain,beta+anneal", ("`anneal` and `beta` clash",)),
     Case(
         "a number that a dial moves",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 from typing import Literal, Protocol
 
 from uncollapse.errors import InputError
@@ -65,7 +66,7 @@ class Where:
             jobs: How many cells run at the same time.
 
         Raises:
-            InputError: for that, and where what an engine is made of is not installed.
+            InputError: for that, and where what an engine is made of is not installed, or does not answer.
         """
         of = {"--address": ("ray", self.address), "--slurm": ("slurm", self.slurm)}
         for name, (engine, value) in of.items():
@@ -86,6 +87,12 @@ class Where:
                 f"`--engine {self.engine}` needs `{package}` on all machines: "
                 f"`pip install 'uncollapse[{self.engine}]'`."
             )
+        if self.engine == "ray" and self.address:
+            from uncollapse.experiment.engines.on_ray import answers
+
+            answers(self.address)
+        if self.engine == "slurm" and which("sbatch") is None:
+            raise InputError("there is no Slurm here: no `sbatch` is found. Give this command where it is.")
 
     def begin(self, out: Path, jobs: int) -> Engine:
         """The engine, ready to run.
@@ -95,7 +102,7 @@ class Where:
             jobs: How many cells run at the same time.
 
         Raises:
-            InputError: as `check` does, and where there is no such cluster.
+            InputError: as `check` does.
         """
         self.check(jobs)
         begins: dict[str, Callable[[], Engine]] = {

@@ -34,15 +34,12 @@ class OnRay:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         import ray
 
+        answers(address or "")
         try:
-            _answers(address or "")
             # An address of None would be that of whatever cluster is running here.
             ray.init(address or "local", logging_level=logging.ERROR, log_to_driver=False, include_dashboard=None)
         except (OSError, ValueError, RuntimeError) as error:
-            why = " ".join(str(error).split())[:200]
-            raise InputError(
-                f"there is no Ray cluster at `{address}`: {why} Start one with `ray start --head`."
-            ) from None
+            raise _none(address, error) from None
         self._ray, self._cpus = ray, cpus
         size = {} if memory is None else {"memory": int(memory * 2**30)}
         needs: dict[str, Any] = {"num_cpus": cpus, "num_gpus": gpus, "max_retries": tries, **size}
@@ -81,8 +78,20 @@ class OnRay:
         self._ray.shutdown()
 
 
-def _answers(address: str) -> None:
-    """Looks whether somebody listens at HOST:PORT, as Ray itself tries for minutes."""
-    found = urlsplit(address if "//" in address else f"//{address}")
-    if found.port is not None:
-        socket.create_connection((found.hostname or "", found.port), _LOOK).close()
+def answers(address: str) -> None:
+    """Looks whether somebody listens at HOST:PORT, as Ray itself tries for minutes.
+
+    Raises:
+        InputError: where nobody does.
+    """
+    try:
+        found = urlsplit(address if "//" in address else f"//{address}")
+        if found.port is not None:
+            socket.create_connection((found.hostname or "", found.port), _LOOK).close()
+    except (OSError, ValueError) as error:
+        raise _none(address, error) from None
+
+
+def _none(address: str | None, error: Exception) -> InputError:
+    why = " ".join(str(error).split())[:200]
+    return InputError(f"there is no Ray cluster at `{address}`: {why}. Start one with `ray start --head`.")
