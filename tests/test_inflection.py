@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from uncollapse import bound
 from uncollapse.cli import main
 from uncollapse.data.inflection import Inflection, Pairs
+from uncollapse.data.pair_texts import PairTexts
 from uncollapse.data.pairs import Pair, Row, read_pairs
 from uncollapse.data.vocabulary import END, START
 from uncollapse.distributions.tokens import PAD
@@ -300,6 +302,19 @@ def test_guesses_are_by_the_tags_that_are_asked_for(run: Path) -> None:
     one, other = (model.predict([Row("bobo", model.interface.told(tags))])[0] for tags in ("case=GEN", "num=PL"))  # pyright: ignore
     assert one != other
     assert model.given("case=GEN").predict([Row("bobo", ("num=PL",))])[0] == one
+
+
+def test_a_pair_without_tags_is_written_without_and_a_source_alone_by_those_of_a_training_pair(run: Path) -> None:
+    texts, decoder = load(run).interface, nn.Linear(1, 1)
+    assert isinstance(texts, PairTexts)
+
+    def told(items: Any) -> Tensor:
+        return texts.conditioned(decoder, 40, items).given.tags
+
+    assert not told([Row("bobo")] * 40).any()
+    alone = told(["bobo"] * 40)
+    assert alone.any(dim=1).all()
+    assert len(alone.unique(dim=0)) > 1
 
 
 def test_a_comparison_has_the_measures_and_goes_on_exactly(file: Path, tmp_path: Path, capsys: Any) -> None:

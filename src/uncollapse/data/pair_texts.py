@@ -87,15 +87,15 @@ class PairTexts:
         """The pairs of a file, whose targets may be missing; see `pairs.read_pairs`."""
         return read_pairs(path, whole=False, tagged=bool(self.tags))
 
-    def item(self, said: str) -> Row:
-        """A source, and its tags behind a tab, where they are given.
+    def item(self, said: str) -> Row | str:
+        """A source with its tags, which are behind a tab; the source alone where there are none.
 
         Raises:
             InputError: for what has no known token, and a tag that there is not.
         """
         source, _, tags = said.partition("\t")
         self._check_known([source.strip()])
-        return Row(source.strip(), self.told(tags) if tags else ())
+        return Row(source.strip(), self.told(tags)) if tags else source.strip()
 
     def told(self, said: str) -> Tags:
         """The tags that a person says, such as "pos=N,case=GEN".
@@ -111,8 +111,8 @@ class PairTexts:
                 raise unknown("tag", tag, self.tags)
         return tags
 
-    def together(self, first: Row | str, second: Row | str) -> list[Row]:
-        """Both pairs."""
+    def together(self, first: Row | str, second: Row | str) -> list[Row | str]:
+        """Both pairs, or sources."""
         return [one if isinstance(one, Row) else self.item(one) for one in (first, second)]
 
     def source(self, items: Any, batch_size: int) -> Source:
@@ -138,17 +138,18 @@ class PairTexts:
             decoder: The decoder.
             count: How many are to be written.
             items: What they are made of, one for each, or some of which the first is meant; None for nothing.
-            tags: Of all of them; of each item its own where they are not given, and where it has none or there are no
-                items, those of a training pair at random.
+            tags: Of all of them; of each pair its own where they are not given, and of a source alone, or of nothing,
+                those of a training pair at random.
         """
-        rows = [Row("")] * count
+        rows: list[Row | str] = [""] * count
         if _are_rows(items):
-            rows = [row if isinstance(row, Row) else Row(row) for row in items]
-            rows = rows if len(rows) == count else [rows[0]] * count
-        each = zip(rows, self._draws(count), strict=True)
-        chosen = [tags if tags is not None else row.tags or drawn for row, drawn in each]
-        encode = self.vocabulary.encode
-        found = self.batch([encode(row.source) for row in rows], [self.numbers(one) for one in chosen], [[0]] * count)
+            rows = [*items] if len(items) == count else [items[0]] * count
+        each = [
+            row if isinstance(row, Row) else Row(row, drawn)
+            for row, drawn in zip(rows, self._draws(count), strict=True)
+        ]
+        chosen = [self.numbers(row.tags if tags is None else tags) for row in each]
+        found = self.batch([self.vocabulary.encode(row.source) for row in each], chosen, [[0]] * count)
         place = next(decoder.parameters()).device
         return Conditioned(decoder, Condition(found.tags.to(place), found.source.to(place)))
 
