@@ -235,7 +235,7 @@ VALUES = [
     Case("no seeds", COMPARE + "--seeds 0", ("--seeds", '"0"', ">= 1", "uncollapse compare --help")),
     Case("absurd seeds", COMPARE + "--seeds 1000000000000", ("--seeds", "1000000000000", "<= 10000")),
     Case("no jobs", COMPARE + "--jobs 0", ("--jobs", '"0"', ">= 1")),
-    Case("absurd jobs", COMPARE + "--jobs 1000000000000", ("--jobs", "<= 256")),
+    Case("absurd jobs", COMPARE + "--jobs 1000000000000", ("--jobs", "<= 10000")),
     Case("seed of the demo", "demo --out @/new --seed one", ("--seed", '"one"', "no whole number", "demo --help")),
     Case("half a process", FIT + "--devices 1.5", ("--devices", '"1.5"', "no whole number")),
     Case("absurd processes", COMPARE + "--devices 1000000", ("--devices", '"1000000"', "<= 256")),

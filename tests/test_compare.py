@@ -323,7 +323,7 @@ def test_who_is_interrupted_while_cells_end_ends_them_at_once(tmp_path: Path, mo
         ended = pool.submit(processes.run, one, 1)
         while not (one.log.is_file() and one.log.read_text()):
             time.sleep(0.02)
-        (process,) = processes._running
+        (process,) = processes._running.values()
         patient = process.wait
 
         def interrupt(timeout: float | None = None) -> int:

@@ -149,7 +149,7 @@ def _next(folder: Path, verdict: str, remedies: str, example: str, coded: bool =
         lines = lines[2:]
     if verdict.startswith(("collapsed", "partly")):
         lines = [*_instead(set(remedies.split("+"))), *lines[:1]]
-    if remedies == "plain" and not verdict.startswith("no latents"):
+    if remedies == "plain" and verdict.startswith(("collapsed", "partly", "healthy", "mismatched")):
         lines.append(f"uncollapse recommend {run}, for what to try first; of text that is --with recommended")
     return "\n\nNext:\n" + "\n".join(f"  {line}" for line in lines)
 
