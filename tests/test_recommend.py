@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -123,3 +124,6 @@ def test_a_run_is_diagnosed_first_and_plain_training_says_where_to_ask(
     said = capsys.readouterr().out
     assert said.splitlines()[0].split(":")[0] in ("model collapse", "collapsed", "under-trained", "inference collapse")
     assert "Try first, of what was measured on data of this kind:" in said
+    again = next(line for line in said.splitlines() if line.startswith("1. ")).partition(": ")[2]
+    assert f"--train {tmp_path / 'a.txt'} " in again
+    assert main([*shlex.split(again)[1:], "--out", str(tmp_path / "again"), "--samples", "1", "--quiet"]) == 0

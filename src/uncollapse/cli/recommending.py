@@ -41,13 +41,13 @@ def _of_run(run: Path, items: int, seed: int, trust: bool, quiet: bool) -> tuple
     from uncollapse.experiment import examine
     from uncollapse.experiment.recommend import recommend
     from uncollapse.experiment.run import read_environment, read_spec
+    from uncollapse.experiment.spec import validated
 
     with show.reading(quiet=quiet) as tell:
         diagnosis = examine.of_run(run, "test", items, seed, trust, tell)
-    data = read_spec(run).get("data")
-    kind = str(data.get("kind")) if isinstance(data, dict) else ""
-    used = str(read_environment(run)["asked"].get("remedy", "plain"))
-    return recommend(kind, [used, *used.split("+")], diagnosis), f"uncollapse fit {kind}"
+    spec, asked = validated(read_spec(run), trust), read_environment(run)["asked"]
+    used = str(asked.get("remedy", "plain"))
+    return recommend(getattr(spec.data, "kind", ""), [used, *used.split("+")], diagnosis), examine.start(spec, asked)
 
 
 def _advised(found: Recommendation) -> dict[str, list[dict[str, object]]]:
@@ -55,7 +55,7 @@ def _advised(found: Recommendation) -> dict[str, list[dict[str, object]]]:
 
 
 def _lines(found: Recommendation, start: str) -> list[str]:
-    lines = [found.verdict, *filter(None, found.next)] if found.verdict else []
+    lines = [found.verdict, *filter(None, found.next)]
     if found.first:
         lines += ["", "Try first, of what was measured on data of this kind:"]
         lines += [line for i, one in enumerate(found.first, 1) for line in _of_one(i, one, start)]
@@ -66,9 +66,10 @@ def _lines(found: Recommendation, start: str) -> list[str]:
     lines += [
         "",
         f"Measured: {what}. These sets and networks are small; yours may differ.",
-        f"Hold what you choose against the decoder alone: {start.replace(' fit ', ' compare ')} --remedies core",
+        f"Hold what you choose against the decoder alone: {start.replace(' fit ', ' compare ', 1)} --remedies core "
+        "--out cmp/",
     ]
-    return lines[1:] if not lines[0] else lines
+    return lines if found.verdict else lines[2:]  # No verdict, and the blank behind it.
 
 
 def _of_one(number: int, one: Advice, start: str) -> list[str]:

@@ -144,7 +144,12 @@ def run(
         extra = ["--samples", str(samples), *(["--items", str(items)] if items else []), "--quiet"]
         given = [[*fit_arguments, *(more or {}).get(state.remedy, ()), *extra] for state in states]
         cells = [_cell(state, arguments) for state, arguments in zip(states, given, strict=True)]
-        _train(states, cells, _evaluation(samples, items), (where or Where(), out, jobs), race, show)
+
+        def begin() -> Engine:
+            (out / CELLS).mkdir(exist_ok=True)
+            return (where or Where()).begin(out, jobs)
+
+        _train(states, cells, _evaluation(samples, items), begin, jobs, race, show)
         absent = [{"remedy": n, "seed": seeds[0], "absent": f"not run: {why}"} for n, why in (refused or {}).items()]
         found = Comparison([*collect(out, samples, items, states).rows, *absent])
         write_json(out / "comparison.json", found.to_json())
@@ -161,7 +166,8 @@ def _train(
     states: list[State],
     cells: Sequence[Cell],
     evaluation: str,
-    at: tuple[Where, Path, int],
+    begin: Callable[[], Engine],
+    jobs: int,
     race: int | None,
     show: Callable[[list[State]], None] | None,
 ) -> None:
@@ -172,9 +178,7 @@ def _train(
     left = [(state, cell) for state, cell in zip(states, cells, strict=True) if state.status != "done"]
     if not left:
         return show(states) if show else None
-    where, out, jobs = at
-    (out / CELLS).mkdir(exist_ok=True)
-    engine = where.begin(out, jobs)
+    engine = begin()
     with held_back(lambda: _STOPPED, _STOPPING) as stopping, ThreadPoolExecutor(jobs) as pool:
 
         def look() -> None:
@@ -267,7 +271,7 @@ def _options(arguments: Sequence[str], known: bool) -> list[str]:
 
 
 def _run_cell(state: State, cell: Cell, evaluation: str, engine: Engine, race: int | None) -> None:
-    if state.falls_behind(race):  # It did in an earlier command.
+    if state.falls_behind(race) or state.status == "stopped":  # It did in an earlier command.
         return
     state.status = "running"
     ended, state.error = engine.run(cell)

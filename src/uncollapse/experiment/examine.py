@@ -68,7 +68,7 @@ def of_run(
         seed=seed,
         inference=trained.inference,
         history=_history(path, spec, stands),
-        ways=Commands(_start(spec, about["asked"]), chosen, str(path), _weighing(chosen)),
+        ways=Commands(start(spec, about["asked"]), chosen, str(path), _weighing(chosen)),
         used=remedies,
     )
     said = remarks.on_items(data, split)
@@ -105,7 +105,7 @@ def _stability(path: Path) -> Stability | None:
     return stability(*map(Rows.load, looks)) if len(looks) == 2 else None
 
 
-def _start(spec: Spec, asked: Mapping[str, Any]) -> str:
+def start(spec: Spec, asked: Mapping[str, Any]) -> str:
     """The command that began a run, without its remedies: what it trained on, and how it departs from its recipe."""
     recipe = str(asked.get("recipe", "text"))
     said = spec.model_dump(mode="json")

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Annotated, Any
+from typing import Annotated
 
 from uncollapse.bound import Batch
 from uncollapse.errors import InputError, unknown
-from uncollapse.metrics.evaluation import Evaluation
 from uncollapse.objective import Loss
 from uncollapse.quantities import Duration, Slot
 from uncollapse.training.play import Play
+from uncollapse.training.procedures import Joint
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Phase:
         return float("inf") if self.length is None else self.length
 
 
-class Phases:
+class Phases(Joint):
     """Players that step in phases, one after the other: first an encoder, say, and then what is made of its codes.
 
     The last phase lasts as long as the training. What was best in one phase stays best in the next: `Reset` forgets it.
@@ -46,8 +46,6 @@ class Phases:
     Raises:
         InputError: where there is none, and where one follows one that has no end.
     """
-
-    decides_by: None = None
 
     def __init__(self, phases: dict[str, Annotated[Phase, Slot("phases", "phase")]]) -> None:
         self.phases = dict(sorted(phases.items()))
@@ -76,12 +74,3 @@ class Phases:
             loss = play.loss(x)
             play.descend(loss, *players)
         return loss
-
-    def observe(self, epoch: int, step: int, validation: Evaluation) -> None:
-        pass
-
-    def memory(self) -> dict[str, Any]:
-        return {}
-
-    def recall(self, memory: dict[str, Any]) -> None:
-        pass
