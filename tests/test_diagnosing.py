@@ -12,7 +12,7 @@ from uncollapse.cli import main
 from uncollapse.diagnosis.advice import Commands, advised
 from uncollapse.diagnosis.findings import VERDICTS
 from uncollapse.experiment.compose import compose
-from uncollapse.experiment.examine import _start, _weighing
+from uncollapse.experiment.examine import _weighing, start
 from uncollapse.experiment.spec import validated
 
 
@@ -147,4 +147,4 @@ def test_a_remedy_that_changes_the_model_rescues_nothing(
 
 def test_a_command_names_the_files_of_a_kind_that_has_any_and_all_settings() -> None:
     spec = validated(compose("demo", ["anneal"], ["data.size=900"]))
-    assert _start(spec, {"recipe": "demo", "remedy": "anneal"}) == "uncollapse fit demo --set data.size=900"
+    assert start(spec, {"recipe": "demo", "remedy": "anneal"}) == "uncollapse fit demo --set data.size=900"
