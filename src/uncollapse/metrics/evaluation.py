@@ -101,7 +101,7 @@ class Evaluation:
 
     def __str__(self) -> str:
         width = max(map(len, (*NAMES, *self.task)))
-        lines = [f"{name:<{width}}  {getattr(self, name)}" for name in NAMES]
+        lines = [f"{name:<{width}}  {self._said(name)}" for name in NAMES]
         if self.active_by_channel is not None and self.variance_of_means is not None:
             some, each = sum(map(bool, self.active_by_channel)), self.variance_of_means[0].numel()
             channels = f"{some} of {len(self.active_by_channel)}, by any of {each} units in each"
@@ -110,6 +110,12 @@ class Evaluation:
             lines.append(f"{'used_categories':<{width}}  {used}")
         lines += [f"{name:<{width}}  {figure}" for name, figure in (self.of_labels | dict(self.task)).items()]
         return "\n".join(lines + [f"warning: {text}" for text in self.warnings])
+
+    def _said(self, name: str) -> str:
+        """A figure in words; a reason that a figure before it has is not said again."""
+        figure = getattr(self, name)
+        first = next(one for one in NAMES if getattr(self, one) == figure) if isinstance(figure, Unavailable) else name
+        return str(figure) if first == name else f"not available, as {first}"
 
 
 def evaluate(
