@@ -88,6 +88,7 @@ def evaluate(
     samples: Samples = 500,
     items: Items | None = None,
     seed: Seed = 0,
+    device: str = "cpu",
     trust: bool = False,
     json: bool = False,
 ) -> None:
@@ -99,13 +100,17 @@ def evaluate(
         samples: Importance samples an item of the NLL; 0 for no NLL.
         items: How many items, always the same ones; all where it is not given.
         seed: Of the evaluation's noise.
+        device: Where to measure, such as cpu or cuda.
         trust: Import the code of others that the run's spec names, and run it.
         json: Print the figures as JSON.
     """
     from uncollapse.experiment.execute import judge
+    from uncollapse.experiment.hardware import Hardware
+    from uncollapse.training.devices import check_device
 
+    hardware = Hardware(check_device(device))
     with show.reading() as tell:
-        judged = judge(run, split, samples, items, seed, tell=tell, trust=trust)
+        judged = judge(run, split, samples, items, seed, hardware, tell, trust)
     _conclude(run, judged, json)
 
 
