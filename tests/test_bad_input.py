@@ -219,7 +219,7 @@ VALUES = [
     Case("samples below 0", FIT + "--samples -1", ("-1", "--samples", ">= 0")),
     Case("absurd samples", "evaluate @/run --samples 1000000000000", ("--samples", "1000000000000", "<= 1000000")),
     Case("samples that are no number", "evaluate @/run --samples nan", ("--samples", '"nan"', "no whole number")),
-    Case("a device to evaluate on that is not there", "evaluate @/run --device cuda:99", ("`cuda:99`", "There is: cpu")),
+    Case("no such device to evaluate on", "evaluate @/run --device cuda:99", ("`cuda:99`", "There is: cpu")),
     Case("no items", "evaluate @/run --items 0", ("--items", '"0"', ">= 1")),
     Case("no texts", "generate @/run -n 0", ("-n", '"0"', ">= 1", "uncollapse generate --help")),
     Case("absurd texts", "generate @/run -n 1000000000000", ("-n", "1000000000000", "<= 1000000")),
