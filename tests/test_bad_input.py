@@ -503,7 +503,10 @@ OUTPUTS = [
     Case("a rescue of no run", "rescue @/no --with anneal --out @/new", ("no run folder `@/no`",)),
     Case("a rescue by nothing known", "rescue @/run --with aneal --out @/new", ("`aneal`", "mean `anneal`")),
     Case("no reproduction", "reproduce he2019/figure22", ("`he2019/figure22`", "mean `he2019/figure2`")),
-    Case("a reproduction without networks", "reproduce he2019/table2", ("`he2019/table2`", "images")),
+    Case(
+        "a reproduction without its data", "reproduce he2019/table2 --scale paper", ("`he2019/table2`", "--data FILE")
+    ),
+    Case("a set that was not published", "reproduce he2019/table2 --as Yelp", ("`Yelp`", "There is: OMNIGLOT")),
     Case("the demo over a file", "demo --out @/good.txt", ("`@/good.txt`", "another folder")),
 ]
 IMAGES = "fit images --out @/new --train "

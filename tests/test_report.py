@@ -234,11 +234,11 @@ def test_what_reproductions_found_is_drawn(tmp_path: Path) -> None:
 
 
 def test_tables_and_points_of_reproductions_are_shown_with_what_was_published(tmp_path: Path) -> None:
-    published = {"columns": ["nll", "kl"], "Yahoo": {"plain": [329.0, 0.0], "language-model": [328.0]}}
+    card = [["training", "figure", "published, Yahoo", "here"], ["plain", "NLL", "329 (0.1)", "30.12 ± 0.10"]]
     points = [{"remedy": "a", "seed": s, "active_units": figure(s), "nll": figure(30.0 + s)} for s in (0, 1)]
     spread = {"nll": {"mean": 30.123, "variance": 0.00123, "n": 10}, "mi": None}
     for draws, said in {
-        "table": {"table": [["remedy", "NLL"], ["<b>", "30.12 ± 0.10"]], "published": published},
+        "table": {"table": [["remedy", "NLL"], ["<b>", "30.12 ± 0.10"]], "card": card, "orders": [["", "Yahoo"]]},
         "points": {"points": points},
         "evaluations": {"runs": {"aggressive": spread}, "departs": "Smaller."},
     }.items():
@@ -251,15 +251,15 @@ def test_tables_and_points_of_reproductions_are_shown_with_what_was_published(tm
             ["aggressive", "30.12 (0.0012)", "n/a"]
         ],
         "he2019/table": [["<b>", "30.12 ± 0.10"]],
-        "he2019/table: as published, Yahoo": [["plain", "329.0", "0.0"], ["language-model", "328.0", "n/a"]],
+        "he2019/table: published figures and ours": card[1:],
     }
     (chart,) = said.ways
     (series,) = chart.series
     assert (series.x, series.y, series.line) == ([0.0, 1.0], [30.0, 31.0], False)
     page = html(said)
     assert "&lt;b&gt;" in page
-    assert "as published, Yahoo" in page
-    assert "as published, Yahoo" in markdown(said)
+    assert "published, Yahoo" in page
+    assert "published, Yahoo" in markdown(said)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,6 @@ from uncollapse.experiment.spec import Spec
 from uncollapse.metrics.mean_space import MeanSpace, mean_space
 from uncollapse.training.listeners import Moment
 
-MADE = [name for name, entry in reproduce.reproductions().items() if not entry.missing]
 SMALL = tuple(value for value in VALUES if "latent" not in value)
 MINIATURE = """
 cite: he2019
@@ -34,9 +34,10 @@ entries:
     compared: that
     draws: space
     small: &small {recipe: demo, remedies: [plain], settings: [%s], samples: 3, cost: seconds, departs: it is tiny}
+    paper: *small
   trajectory: {<<: *one, draws: trajectory}
   course: {<<: *one, draws: course}
-  table: {<<: *one, draws: table}
+  table: {<<: *one, draws: table, published: {columns: [nll, kl, time], Set: {plain: [31.0 (0.5), 0.0, 1.0]}}}
   points: {<<: *one, draws: points}
   evaluations: {<<: *one, draws: evaluations}
   samples: {<<: *one, draws: samples, small: {<<: *small, recipe: text, folder: samples}}
@@ -51,13 +52,16 @@ def specs(name: str, size: Any) -> dict[str, Spec]:
 
 
 @pytest.mark.parametrize("size", ["small", "paper"])
-@pytest.mark.parametrize("name", MADE)
+@pytest.mark.parametrize("name", reproduce.reproductions())
 def test_every_run_of_every_reproduction_builds_at_both_scales(name: str, size: Any) -> None:
     found = specs(name, size)
     assert len(found) == len(reproduce.named(name).at(size).remedies)
     assert len({spec.model_dump_json() for spec in found.values()}) == len(found)
     for spec in found.values():
-        assert build.parameters(spec, {"vocabulary": 1000, "words": None}) > 0
+        assert spec.data is not None
+        of_images = {"shape": (1, 8, 8) if size == "small" else (1, 28, 28)}
+        facts = of_images if spec.data.kind in ("digits", "images") else {"vocabulary": 1000, "words": None}
+        assert build.parameters(spec, facts) > 0
 
 
 def test_the_scale_of_the_paper_is_its_recipe_as_it_stands() -> None:
@@ -83,27 +87,37 @@ def test_published_numbers_are_of_the_runs_of_the_paper_and_as_many_as_columns()
     for entry in reproduce.reproductions().values():
         columns, paper = entry.published.get("columns", []), entry.paper
         for rows in (rows for data, rows in entry.published.items() if data != "columns"):
-            assert paper is not None
             assert rows.keys() <= set(paper.remedies)
             assert all(len(row) in (len(columns), 1) for row in rows.values())
 
 
 def test_what_departs_from_the_source_says_so() -> None:
-    assert all(e.small.departs for e in reproduce.reproductions().values() if e.small)
+    assert all(entry.small.departs for entry in reproduce.reproductions().values())
 
 
 @pytest.mark.parametrize(
     ("name", "size", "data", "said"),
     [
-        ("he2019/table2", "small", None, "it needs Burda.s split"),
+        ("he2019/table2", "paper", None, "files of yours: give `--data FILE`"),
+        ("he2019/table2", "small", Path("a.npz"), "has data of its own"),
         ("he2019/table1", "paper", None, "give `--data FILE`"),
-        ("he2019/figure2", "small", Path("a.txt"), "makes its own data"),
+        ("he2019/figure2", "small", Path("a.txt"), "has data of its own"),
         ("he2019/figur2", "small", None, "Did you mean `he2019/figure2`"),
     ],
 )
 def test_what_cannot_be_made_is_said_with_what_to_do(name: str, size: Any, data: Path | None, said: str) -> None:
     with pytest.raises(InputError, match=said):
         asked(reproduce.named(name), size, data)
+
+
+def test_a_text_that_is_divided_has_no_other_files() -> None:
+    text = Path("a.txt")
+    with pytest.raises(InputError, match="divides its text itself: leave out `--valid`"):
+        asked(reproduce.named("outlines/table6"), "small", text, test=text)
+    with pytest.raises(InputError, match="has data of its own: leave out `--valid`"):
+        asked(reproduce.named("he2019/table1"), "small", None, valid=text)
+    _, options = asked(reproduce.named("he2019/table1"), "paper", text, valid=text, test=text)
+    assert (options.train, options.valid, options.test) == (text, text, text)
 
 
 # A course.
@@ -228,7 +242,8 @@ def test_a_miniature_is_told_and_kept(
     told = ask(capsys, *arguments)
     kept = json.loads((miniature / "small" / f"mini-{draws}.json").read_text())
     labels = [line.split("  ")[0] for line in told.split("\n\n")[0].splitlines() if not line.startswith(" ")]
-    assert labels == ["Figure 2", "compared", "departs", "settings", "source"]
+    cost = [] if draws in reproduce.WATCHED else ["cost"]
+    assert labels == ["Figure 2", "compared", "departs", "settings", *cost, "source"]
     assert "It shows this." in told
     assert "training.max_epochs=2" in told
     assert "\nplain " in told
@@ -236,6 +251,28 @@ def test_a_miniature_is_told_and_kept(
     assert json.loads(ask(capsys, *arguments, "--json")) == kept
     runs = kept.get("runs") or kept.get("rows") or kept.get("points")
     assert len(runs) == (4 if draws == "samples" else 1)  # Three ways to draw, and real text.
+
+
+def test_a_card_holds_ours_against_what_was_published(
+    miniature: Path, text: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["reproduce", "mini/table", "--data", text, "--out", miniature]
+    told = ask(capsys, *arguments)
+    assert "No difference to a published figure is taken" in told
+    assert "hours of a processor, at the scale `small`" in told
+    found = json.loads(ask(capsys, *arguments, "--as", "Set", "--json"))
+    (row,), card = found["rows"], found["card"]
+    assert card[0] == ["training", "figure", "published, Set", "here", "from Set, in sd"]
+    assert [line[:3] for line in card[1:]] == [
+        ["plain", "NLL", "31 (0.5)"],
+        ["plain", "KL", "0"],
+        ["plain", "time", "1"],
+    ]
+    apart = (row["nll"]["value"] - 31) / math.hypot(0.5, 0.1 / math.sqrt(12))
+    assert card[1][3:] == [f"{row['nll']['value']:.2f} ± {row['nll']['se']:.2f}", f"{apart:+.1f}"]
+    assert card[3][3:] == ["1.00", "+0.0"]
+    assert main([str(one) for one in (*arguments, "--as", "Sat")]) == 2
+    assert "Did you mean `Set`" in capsys.readouterr().err
 
 
 def test_evaluations_differ_by_their_draws_alone(

@@ -30,6 +30,9 @@ def reproduce(
     *,
     scale: Size = "small",
     data: Annotated[Place | None, Parameter(name=["--data", "--text"])] = None,
+    valid: Place | None = None,
+    test: Place | None = None,
+    known_as: Annotated[str | None, Parameter(name="--as")] = None,
     out: Place = Path("runs/reproduce"),
     overrides: Annotated[tuple[str, ...], Parameter(name="--set", show_default=False)] = (),
     device: str = "cpu",
@@ -41,22 +44,27 @@ def reproduce(
     Arguments:
         name: Such as he2019/figure2.
         scale: What this machine can do, or what the source did.
-        data: A text of yours, one item a line; of a table of He et al. at the scale small in place of the standard
-            library's.
+        data: A text of yours, one item a line, or images; of a table of He et al. at the scale small in place of the
+            standard library's.
+        valid: Its validation file; a tenth of the data where it is not given.
+        test: Its test file; another tenth.
+        known_as: The published data set that these files are, such as Yahoo: differences to its figures are said in
+            standard deviations. Of other data none are taken.
         out: Where runs and results go; reproductions share the runs that they have in common.
         overrides: Any entry of the spec as path=value; repeatable.
         device: Where to train, such as cpu or cuda.
         jobs: How many to train at the same time, of a table.
         json: Print what it came to as JSON.
     """
-    from uncollapse.experiment import reproduce
+    from uncollapse.experiment import cards, reproduce
 
     if name is None:
         return _list(json)
     entry = reproduce.named(name)
-    word, options = asked(entry, scale, data, overrides, device)
+    word, options = asked(entry, scale, data, overrides, device, valid, test)
+    cards.check(entry.published, known_as)
     made = _made(entry, entry.at(scale), word, options, out / scale, jobs, json)
-    found = reproduce.document(entry, scale, options.overrides, made)
+    found = reproduce.document(entry, scale, options.overrides, made, known_as)
     path = _stored(found, out / scale)
     if json:
         return show.document(found)
@@ -71,14 +79,8 @@ def _list(json: bool) -> None:
     there = reproductions().values()
     if json:
         return show.document([one.model_dump(mode="json") for one in there])
-    body = [[one.name, one.source, one.compared, *_costs(one)] for one in there]
+    body = [[one.name, one.source, one.compared, one.small.cost, one.paper.cost] for one in there]
     show.table([["id", "source", "what is compared", "small", "paper"], *body])
-
-
-def _costs(entry: Reproduction) -> list[str]:
-    if entry.missing:
-        return [f"not yet: {entry.missing}", ""]
-    return [scale.cost if scale else "" for scale in (entry.small, entry.paper)]
 
 
 def _made(
@@ -88,18 +90,18 @@ def _made(
     from uncollapse.experiment import reproduce
 
     draws = entry.draws
-    assert draws is not None
     if draws in reproduce.WATCHED:
         return reproduce.of_course(draws, _watched(word, options, scale, out / "watched", quiet))
     folder, seeds = out / scale.folder, list(range(scale.seeds))
     names = [options.title([remedy]) for remedy in scale.remedies]
     if draws == "samples":
         return _sampled(word, options, names, seeds, folder, jobs, scale.samples)
-    found = _trained(word, options, names, seeds, folder, jobs, scale.samples)
+    found = _trained(word, options, names, seeds, folder, jobs, scale.samples).only(names, seeds)
+    spent = {"core_hours": found.core_hours()}
     if draws == "evaluations":
         runs = {name: reproduce.of_evaluations(folder / "cells" / f"{name}-seed0", scale.samples) for name in names}
-        return {"runs": runs}
-    return reproduce.of_comparison(draws, found.only(names, seeds))
+        return {"runs": runs, **spent}
+    return {**reproduce.of_comparison(draws, found), **spent}
 
 
 def _trained(
@@ -119,9 +121,9 @@ def _sampled(
     assert options.train is not None
     texts = sampled.divided(options.train, folder.with_name(f"{folder.name}-texts"))
     options = replace(options, train=texts.train, valid=texts.valid, test=texts.test)
-    _trained(word, options, names, seeds, folder, jobs, samples)
+    found = _trained(word, options, names, seeds, folder, jobs, samples).only(names, seeds)
     cells = {name: [folder / "cells" / f"{name}-seed{seed}" for seed in seeds] for name in names}
-    return sampled.of_samples(cells, texts)
+    return {**sampled.of_samples(cells, texts), "core_hours": found.core_hours()}
 
 
 def _watched(word: str, options: Options, scale: Scale, out: Path, quiet: bool) -> dict[str, Path]:
@@ -138,12 +140,18 @@ def _watched(word: str, options: Options, scale: Scale, out: Path, quiet: bool) 
 
 
 def asked(
-    entry: Reproduction, size: Size, data: Path | None, overrides: tuple[str, ...] = (), device: str = "cpu"
+    entry: Reproduction,
+    size: Size,
+    data: Path | None,
+    overrides: tuple[str, ...] = (),
+    device: str = "cpu",
+    valid: Path | None = None,
+    test: Path | None = None,
 ) -> tuple[str, Options]:
     """What to train on, and the options of `fit` that a reproduction stands for.
 
     Raises:
-        InputError: where it needs a text that is not given, or has data of its own.
+        InputError: where it needs a file that is not given, or has data of its own.
     """
     from uncollapse.experiment.catalogue import recipes
     from uncollapse.experiment.reproduce import VARIANTS
@@ -151,12 +159,24 @@ def asked(
     scale = entry.at(size)
     kind: str = recipes()[scale.recipe].spec["data"]["kind"]
     if data is None and KINDS[kind].files:
-        raise InputError(f"`{entry.name}` at the scale `{size}` needs a text: give `--data FILE`, one item a line.")
-    if data is not None and kind == "synthetic":
-        raise InputError(f"`{entry.name}` at the scale `{size}` makes its own data: leave out `--data`.")
+        what = "a text: give `--data FILE`, one item a line" if kind == "text" else "files of yours: give `--data FILE`"
+        raise InputError(f"`{entry.name}` at the scale `{size}` needs {what}.")
+    if data is not None and not KINDS[kind].files and kind != "stdlib":  # A text takes the place of that one.
+        raise InputError(f"`{entry.name}` at the scale `{size}` has data of its own: leave out `--data`.")
+    if (valid or test) and (data is None or entry.draws == "samples"):
+        why = "divides its text itself" if data else "has data of its own"
+        raise InputError(f"`{entry.name}` {why}: leave out `--valid` and `--test`.")
     settings = (*scale.settings, *(scale.of_a_file if data else ()), *overrides)
-    options = Options(train=data, recipe=scale.recipe, catalogue=VARIANTS, overrides=settings, device=device)
-    return ("text" if data else kind), options
+    options = Options(
+        train=data,
+        valid=valid,
+        test=test,
+        recipe=scale.recipe,
+        catalogue=VARIANTS,
+        overrides=settings,
+        device=device,
+    )
+    return ("text" if kind == "stdlib" and data else kind), options
 
 
 def specs_of(word: str, options: Options, scale: Scale) -> dict[str, Spec]:
@@ -177,9 +197,18 @@ def _tell(entry: Reproduction, found: dict[str, Any]) -> None:
     """The source, what it shows, how this departs from it, and what came of it."""
     cite = f"{entry.cite.title} ({entry.cite.authors}, {entry.cite.year}), {entry.cite.url}"
     told = [(entry.source, entry.says), ("compared", entry.compared), ("departs", found["departs"] or "")]
-    show.entries([*told, ("settings", ", ".join(found["settings"])), ("source", cite)])
+    told.append(("settings", ", ".join(found["settings"])))
+    if "core_hours" in found:
+        told.append(("cost", f"{found['core_hours']:.2f} hours of a processor, at the scale `{found['scale']}`"))
+    show.entries([*told, ("source", cite)])
     print()
     show.table(TABLES[found["draws"]](found))
+    for table in (found["card"], found["orders"]):
+        if len(table) > 1:
+            print()
+            show.table(table)
+    if found["card"][1:] and found["known_as"] is None:
+        show.say("\nNo difference to a published figure is taken, as the data is another; the order can be compared.")
 
 
 def _space(found: dict[str, Any]) -> list[list[str]]:

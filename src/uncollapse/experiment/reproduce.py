@@ -10,6 +10,8 @@ table         rows and differences of a comparison, and the `table` of both in w
 points        points: remedy, seed, `nll` and `active_units` of every run
 evaluations   runs: by remedy, the mean and the variance of each figure over the evaluations
 samples       rows: the scores of each run's samples, by how they were drawn, and the `table` of them; see `sampled`
+
+Each has the `card` of published figures beside ours, and the `orders` of the trainings; see `cards`.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from uncollapse.errors import InputError, unknown
+from uncollapse.experiment import cards
 from uncollapse.experiment.catalogue import Reference, parse, references
 from uncollapse.experiment.sections import Section
 from uncollapse.quantities import Count, Index
@@ -87,7 +90,6 @@ class Reproduction(Section):
         draws: What of the runs it is made of; see the module.
         small, paper: What is run on a machine of today's desks, and what the source ran.
         published: The published numbers: the names of the columns, and by data set and remedy their values.
-        missing: Why it cannot be made; null where it can.
     """
 
     name: str
@@ -95,22 +97,14 @@ class Reproduction(Section):
     says: str
     compared: str
     cite: Reference
-    draws: Draws | None = None
-    small: Scale | None = None
-    paper: Scale | None = None
+    draws: Draws
+    small: Scale
+    paper: Scale
     published: dict[str, Any] = Field(default_factory=dict)
-    missing: str | None = None
 
     def at(self, scale: Literal["small", "paper"]) -> Scale:
-        """What is run at a scale.
-
-        Raises:
-            InputError: where it cannot be made.
-        """
-        found: Scale | None = getattr(self, scale)
-        if found is None:
-            raise InputError(f"`{self.name}` cannot be made: {self.missing}.")
-        return found
+        """What is run at a scale."""
+        return self.small if scale == "small" else self.paper
 
 
 @cache
@@ -228,7 +222,11 @@ def of_evaluations(run: Path, samples: int) -> dict[str, Any]:
 
 
 def document(
-    entry: Reproduction, scale: Literal["small", "paper"], settings: Sequence[str], content: Mapping[str, Any]
+    entry: Reproduction,
+    scale: Literal["small", "paper"],
+    settings: Sequence[str],
+    content: Mapping[str, Any],
+    known_as: str | None = None,
 ) -> dict[str, Any]:
     """What a reproduction came to, with all that a reader must know of it.
 
@@ -237,9 +235,10 @@ def document(
         scale: At which it was made.
         settings: Of all runs, as path=value, those that a person asked for among them.
         content: What it came to.
+        known_as: The published data set that its data is; None where it is another.
     """
     about = entry.at(scale)
-    return {
+    found = {
         "id": entry.name,
         "source": entry.source,
         "cite": entry.cite.model_dump(mode="json"),
@@ -251,5 +250,7 @@ def document(
         "settings": list(settings),
         "departs": about.departs,
         "published": entry.published,
+        "known_as": known_as,
         **content,
     }
+    return {**found, "card": cards.card(found, known_as), "orders": cards.orders(found)}

@@ -90,6 +90,10 @@ class Comparison:
         ratios = [cell["cpu_seconds"]["value"] / max(plain["cpu_seconds"]["value"], 1e-9) for cell, plain in pairs]
         return f"{mean(ratios):.1f}×"
 
+    def core_hours(self) -> float:
+        """The processor time of all finished trainings."""
+        return sum(row["cpu_seconds"]["value"] for row in self.rows if "cpu_seconds" in row) / 3600
+
     def difference(self, remedy: str, figure: str) -> Difference | None:
         """The paired difference of a per-item figure, "nll" or "neg_elbo", to the baseline."""
         base = self._done.get(BASELINE, {})

@@ -66,7 +66,7 @@ def drawn_by(path: Path) -> list[Shown]:
             return [_means(path.stem, said["points"], "")]
         name, caption = str(said.get("id") or path.stem), str(said.get("departs") or "")
         found = list(_KINDS[said["draws"]](name, said, caption))
-        return [*found, *_published(name, said.get("published") or {})]
+        return [*found, *_cards(name, said)]
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         why = f"{type(error).__name__} {error}"
         raise InputError(f"`{path}` holds no reproduction that can be drawn: {why}.") from None
@@ -133,17 +133,15 @@ def _spread(figure: Mapping[str, Any] | None) -> str:
     return "n/a" if figure is None else f"{figure['mean']:.2f} ({figure['variance']:.4f})"
 
 
-def _published(name: str, said: Mapping[str, Any]) -> Iterator[Rows]:
-    """The source's numbers, a table for each of its data sets."""
-    for data, rows in said.items():
-        if data != "columns":
-            body = [[str(k), *("n/a" if one is None else str(one) for one in values)] for k, values in rows.items()]
-            width = len(said["columns"]) + 1
-            yield Rows(
-                f"{name}: as published, {data}",
-                ["remedy", *map(str, said["columns"])],
-                [row + ["n/a"] * (width - len(row)) for row in body],
-            )
+def _cards(name: str, said: Said) -> Iterator[Rows]:
+    """Published figures beside ours, and how the order of the trainings agrees."""
+    for key, title in (
+        ("card", f"{name}: published figures and ours"),
+        ("orders", f"{name}: the order of the trainings"),
+    ):
+        header, *rows = ([str(cell) for cell in row] for row in said.get(key) or [[]])
+        if rows:
+            yield Rows(title, header, rows)
 
 
 def _titled(name: str, caption: str) -> str:
