@@ -47,8 +47,9 @@ def verdict(figures: Evaluation) -> str:
 
     Collapsed: no unit is active, or the mutual information is below 0.1 nats. Mismatched: q(z) is more than 1.5 nats
     from the prior, beyond two standard errors. Partly collapsed: fewer than half of the units are active. The active
-    units depend on the scale of the latent space; the mutual information does not. Where the posterior depends on the
-    path there is neither; a KL below 0.1 nats, over all its steps, is collapse there too.
+    units depend on the scale of the latent space; the mutual information does not. At its cap, the log of the number of
+    items, it is said with the KL, in which codes that say all of an item show. Where the posterior depends on the path
+    there is neither; a KL below 0.1 nats, over all its steps, is collapse there too.
     """
     if figures.mi == NO_UNITS:
         return "no latents: -ELBO is the exact NLL, and no bound"
@@ -64,6 +65,8 @@ def verdict(figures: Evaluation) -> str:
     assert isinstance(mi, Estimate)
     # + 0.0: no minus zero.
     facts = f"{units.value:.0f} of {units.cap:.0f} units active, MI {round(mi.value, 2) + 0.0:.2f} nats"
+    if mi.saturated and isinstance(figures.kl, Estimate):  # What that hides is in the rate.
+        facts += f", at its cap (KL {figures.kl.value:.1f})"
     if units.value == 0 or mi.value < NEGLIGIBLE:
         return f"collapsed: {facts}"
     if figures.rows.unbounded:
