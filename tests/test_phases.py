@@ -76,6 +76,19 @@ def test_whoever_rests_has_no_gradient_computed_and_is_awake_again_afterwards() 
     assert encoder.requires_grad
 
 
+def test_a_phase_of_codes_alone_has_no_pass_of_the_decoder() -> None:
+    run, passes = trainer(), []
+    run.model.decoder.register_forward_hook(lambda *_: passes.append(1))  # pyright: ignore[reportAttributeAccessIssue]
+    for terms, expected in ((None, 1), (["gan"], 0), (["gan", "distortion"], 1)):
+        procedure = Phases({"a": Phase(["generator"], terms=terms)})
+        loss = procedure(run.descent, run.descent.batch(0))
+        assert len(passes) == expected
+        assert set(loss.parts) == set(terms or run.descent.terms)
+        passes.clear()
+    with pytest.raises(InputError, match="Did you mean `gan`"):
+        Phases({"a": Phase(["generator"], terms=["gam"])})(run.descent, run.descent.batch(0))
+
+
 @pytest.mark.parametrize("stop", [2, 5, 8])
 def test_a_run_goes_on_within_any_phase_as_if_it_had_not_been_stopped(tmp_path: Path, stop: int) -> None:
     whole = trainer(tmp_path / "whole")

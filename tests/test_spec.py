@@ -58,7 +58,7 @@ REFUSED = [
     ({"data": {"kind": "txt"}}, "`data.kind` is txt: it should be one of text, inflection, stdlib, synthetic, vectors, "
      "images, digits."),
     (training(procedure={"kind": "agressive"}), "`training.procedure.kind` is agressive: it should be one of "
-     "joint, aggressive, phases."),
+     "joint, aggressive, phases, turns."),
     (training(dials={"a.b": {"start": 1}}), "`training.dials.a.b.kind` is missing: it should be one of linear, "
      "constant, exponential, saturating, sigmoid, cyclical, cosine."),
     ({"model": 3}, "`model` is 3: it should be a mapping with kind, encoder, decoder, latent, posterior, "

@@ -56,7 +56,7 @@ from uncollapse.terms.adversarial import (
     WassersteinPrior,
 )
 from uncollapse.terms.auxiliary import Auxiliary
-from uncollapse.training import events, phases, procedures
+from uncollapse.training import events, phases, procedures, turns
 from uncollapse.training.optimisers import OPTIMISERS
 
 #: What only the data can tell.
@@ -195,8 +195,14 @@ SLOTS: dict[str, Table] = {
         "svi": refinement.SVI,
         "iterative": iterative.Iterative,
     },
-    "procedures": {"joint": procedures.Joint, "aggressive": procedures.Aggressive, "phases": phases.Phases},
+    "procedures": {
+        "joint": procedures.Joint,
+        "aggressive": procedures.Aggressive,
+        "phases": phases.Phases,
+        "turns": turns.Turns,
+    },
     "phases": {"phase": phases.Phase},
+    "turns": {"turn": turns.Turn},
     "optimisers": OPTIMISERS,
 }
 

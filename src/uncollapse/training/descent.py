@@ -83,13 +83,17 @@ class Descent:
         return tuple(name for name in self.players if name not in critics)
 
     @property
+    def terms(self) -> tuple[str, ...]:
+        return tuple(self.objective.terms)
+
+    @property
     def optimisers(self) -> dict[str, Player]:
         """The players, as dials know them."""
         return self.players
 
     # What is descended.
 
-    def loss(self, x: Batch, share: float = 1.0) -> Loss:
+    def loss(self, x: Batch, share: float = 1.0, only: Sequence[str] | None = None) -> Loss:
         """The objective on a batch, under the players now awake.
 
         Of several processes each computes its share of the items; the values are those of the whole batch in all.
@@ -97,7 +101,10 @@ class Descent:
         Arguments:
             x: The batch.
             share: Which share of its symbols is scored, drawn at random; see `thinned`.
+            only: The terms that are meant; None for all of them. The decoder has no pass where they read no likelihood.
         """
+        if only is not None and self._of_latents(only):
+            return self._of_all(x, lambda few: self.objective(ask_latents(self.model, few), only))
         counted = symbols(x)
         if counted is not None:
             self.window.count(SYMBOLS, counted.sum())
@@ -107,7 +114,7 @@ class Descent:
             bound, lesson = self._inferred(few, share)
             if self._updated:
                 self._last = bound, mine
-            loss = self.objective(bound)
+            loss = self.objective(bound, only)
             return loss if lesson is None else loss._replace(total=loss.total + (lesson - lesson.detach()) / size(few))
 
         return self._of_all(x, scored)
@@ -115,8 +122,7 @@ class Descent:
     def opposition(self, term: str, x: Batch) -> Loss:
         """What the critic of a term descends on a batch; nothing is computed for the model's gradient."""
         critic: Any = self.objective.terms[term]
-        # An inference that refines q needs the decoder.
-        alone = getattr(critic, "of_latents", False) and self.inference is amortised
+        alone = self._of_latents([term])
 
         def scored(few: Batch) -> Loss:
             with torch.no_grad():
@@ -125,6 +131,11 @@ class Descent:
             return Loss(value, {f"{term} critic": value})
 
         return self._of_all(x, scored)
+
+    def _of_latents(self, terms: Sequence[str]) -> bool:
+        """Whether these read z and labels alone; an inference that refines q needs the decoder all the same."""
+        alone = all(getattr(self.objective.terms[name], "of_latents", False) for name in terms)
+        return alone and self.inference is amortised
 
     def bound(self, x: Batch, share: float = 1.0) -> Bound:
         r"""The bound on a batch, or an estimate of it by a random share of the symbols to predict.

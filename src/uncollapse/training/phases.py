@@ -22,10 +22,13 @@ class Phase:
     Arguments:
         players: Who steps on the objective, and whose critics step before it; the others are frozen.
         length: How long; None for the rest of the training.
+        terms: The terms of the objective that they descend; None for all of them. Where these read no likelihood, as
+            those of a critic of z, the decoder has no pass.
     """
 
     players: list[str]
     length: Duration | None = None
+    terms: list[str] | None = None
 
     @property
     def steps(self) -> float:
@@ -59,18 +62,26 @@ class Phases(Joint):
         """Who steps in the outer step at hand.
 
         Raises:
-            InputError: where a phase names somebody who is not there.
+            InputError: where a phase names a player or a term that is not there.
         """
-        for name in (name for phase in self.phases.values() for name in phase.players):
-            if name not in play.players:
-                raise unknown("player", name, play.players)
+        for phase in self.phases.values():
+            for kind, named, there in (
+                ("player", phase.players, play.players),
+                ("term", phase.terms or (), play.terms),
+            ):
+                for name in named:
+                    if name not in there:
+                        raise unknown(kind, name, there)
+        return self._now(play).players
+
+    def _now(self, play: Play) -> Phase:
         ends = accumulate(phase.steps for phase in self.phases.values())
         now = [phase for phase, end in zip(self.phases.values(), ends, strict=True) if play.step < end]
-        return (now or list(self.phases.values())[-1:])[0].players
+        return (now or list(self.phases.values())[-1:])[0]
 
     def __call__(self, play: Play, x: Batch) -> Loss:
         players = [name for name in self.stepping(play) if name in play.partners]
         with play.awake(*players):
-            loss = play.loss(x)
+            loss = play.loss(x, only=self._now(play).terms)
             play.descend(loss, *players)
         return loss

@@ -41,8 +41,13 @@ class Play(Protocol):
         """All who step on the objective: everybody but critics."""
         ...
 
-    def loss(self, x: Batch, share: float = 1.0) -> Loss:
-        """The objective on a batch, or on a random share of its symbols, under the players now awake."""
+    @property
+    def terms(self) -> Sequence[str]:
+        """Those of the objective, by name."""
+        ...
+
+    def loss(self, x: Batch, share: float = 1.0, only: Sequence[str] | None = None) -> Loss:
+        """The objective, or some of its terms, on a batch, or a random share of its symbols, for the players awake."""
         ...
 
     def opposition(self, term: str, x: Batch) -> Loss:
