@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -95,3 +98,19 @@ def test_codes_that_are_all_alike_tell_no_more_than_chance() -> None:
 def test_items_without_kin_have_no_figure() -> None:
     assert same_family(torch.randn(3, 2), torch.arange(3), torch.arange(3)) is None
     assert same_family(torch.randn(3, 2), torch.zeros(3), torch.zeros(3)) is None
+
+
+OF_MANY = """
+import resource, torch
+from uncollapse.cli.memory import keep_large_blocks
+from uncollapse.metrics.edits import same_family
+keep_large_blocks()  # As a command does.
+found = same_family(torch.randn(3000, 64), torch.arange(3000) // 3, torch.arange(3000))
+assert found is not None and found[0].n == 3000
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def test_neighbours_of_many_items_take_the_memory_of_a_few_rows() -> None:
+    done = subprocess.run([sys.executable, "-c", OF_MANY], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 1500  # MiB; torch itself takes 300.

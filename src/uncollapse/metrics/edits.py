@@ -11,6 +11,9 @@ from torch import Tensor
 from uncollapse.errors import InputError
 from uncollapse.metrics.estimate import Estimate, mean
 
+#: Items whose distances to all others are held at the same time.
+BLOCK = 256
+
 
 def edits(guesses: Sequence[Sequence[str]], targets: Sequence[str], words: bool = False) -> dict[str, Estimate]:
     r"""How often and how nearly guesses are right.
@@ -69,17 +72,18 @@ def same_family(codes: Tensor, family: Tensor, source: Tensor) -> tuple[Estimate
     Returns:
         Both; None where no item has another one of its family.
     """
-    flat = codes.flatten(1).double()
-    found, chance = [], []
-    for i in range(len(flat)):
-        others = source != source[i]
-        kin = others & (family == family[i])
-        if bool(kin.any()):
-            apart = (flat - flat[i]).square().sum(1).masked_fill(~others, torch.inf)
-            # Of several that are equally near, as in a collapsed model, each counts as much.
-            near = apart == apart.min()
-            found.append((kin & near).sum() / near.sum())
-            chance.append(kin.sum() / others.sum())
-    if not found:
+    flat, (n, blocks) = codes.flatten(1).double(), (len(codes), range(0, len(codes), BLOCK))
+    # Each filled in place: small results between large blocks would keep the heap from taking these again.
+    found, chance, has = torch.zeros(n).double(), torch.zeros(n).double(), torch.zeros(n, dtype=torch.bool)
+    for part in (slice(first, first + BLOCK) for first in blocks):
+        others = source != source[part, None]
+        kin = others & (family == family[part, None])
+        apart = torch.cdist(flat[part], flat, compute_mode="donot_use_mm_for_euclid_dist")
+        apart.masked_fill_(~others, torch.inf)
+        # Of several that are equally near, as in a collapsed model, each counts as much.
+        near = apart == apart.amin(1, keepdim=True)
+        has[part] = kin.any(1)
+        found[part], chance[part] = (kin & near).sum(1) / near.sum(1), kin.sum(1) / others.sum(1)
+    if not has.any():
         return None
-    return tuple(mean(torch.stack(each).double(), "of items", cap=1.0) for each in (found, chance))  # pyright: ignore[reportReturnType]
+    return mean(found[has], "of items", cap=1.0), mean(chance[has], "of items", cap=1.0)
