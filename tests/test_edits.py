@@ -105,12 +105,12 @@ import resource, torch
 from uncollapse.cli.memory import keep_large_blocks
 from uncollapse.metrics.edits import same_family
 keep_large_blocks()  # As a command does.
-found = same_family(torch.randn(3000, 64), torch.arange(3000) // 3, torch.arange(3000))
-assert found is not None and found[0].n == 3000
+found = same_family(torch.randn(6000, 64), torch.arange(6000) // 3, torch.arange(6000))
+assert found is not None and found[0].n == 6000
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 
 
 def test_neighbours_of_many_items_take_the_memory_of_a_few_rows() -> None:
     done = subprocess.run([sys.executable, "-c", OF_MANY], capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 1500  # MiB; torch itself takes 300.
+    assert int(done.stdout) < 1000  # MiB; torch itself takes 230, and an item by itself 2,300 in all.
