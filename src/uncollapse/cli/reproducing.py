@@ -62,6 +62,8 @@ def reproduce(
         return _list(json)
     entry = reproduce.named(name)
     word, options = asked(entry, scale, data, overrides, device, valid, test)
+    if known_as is not None and data is None:
+        raise InputError(f"`--as {known_as}` says which published data your files are: give them by `--data FILE`.")
     cards.check(entry.published, known_as)
     made = _made(entry, entry.at(scale), word, options, out / scale, jobs, json)
     found = reproduce.document(entry, scale, options.overrides, made, known_as)
