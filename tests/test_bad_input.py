@@ -506,7 +506,9 @@ OUTPUTS = [
     Case(
         "a reproduction without its data", "reproduce he2019/table2 --scale paper", ("`he2019/table2`", "--data FILE")
     ),
-    Case("a set that was not published", "reproduce he2019/table1 --data @/good.txt --as Yalp", ("`Yalp`", "mean `Yelp`")),
+    Case(
+        "a set that was not published", "reproduce he2019/table1 --data @/good.txt --as Yalp", ("`Yalp`", "mean `Yelp`")
+    ),
     Case("a published set without files", "reproduce he2019/table2 --as OMNIGLOT", ("`--as OMNIGLOT`", "--data FILE")),
     Case("the demo over a file", "demo --out @/good.txt", ("`@/good.txt`", "another folder")),
 ]
