@@ -138,7 +138,7 @@ def test_stopped_processes_end_and_no_further_one_starts(
     processes = cells.Processes()
     with ThreadPoolExecutor(1) as pool:
         ended = pool.submit(processes.run, one, 1)
-        while not (one.log.is_file() and one.log.read_text()):
+        while not (processes._running and one.log.is_file() and one.log.read_text()):
             time.sleep(0.02)
         processes.stop()
         name = "SIGKILL" if deaf else "SIGTERM"
@@ -321,7 +321,7 @@ def test_who_is_interrupted_while_cells_end_ends_them_at_once(tmp_path: Path, mo
     processes = cells.Processes()
     with ThreadPoolExecutor(1) as pool:
         ended = pool.submit(processes.run, one, 1)
-        while not (one.log.is_file() and one.log.read_text()):
+        while not (processes._running and one.log.is_file() and one.log.read_text()):
             time.sleep(0.02)
         (process,) = processes._running.values()
         patient = process.wait

@@ -101,16 +101,19 @@ def test_items_without_kin_have_no_figure() -> None:
 
 
 OF_MANY = """
-import resource, torch
+import torch
+from pathlib import Path
 from uncollapse.cli.memory import keep_large_blocks
 from uncollapse.metrics.edits import same_family
 keep_large_blocks()  # As a command does.
 found = same_family(torch.randn(6000, 64), torch.arange(6000) // 3, torch.arange(6000))
 assert found is not None and found[0].n == 6000
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+# Of this program alone; `getrusage` begins with the peak of the process that started it.
+print(next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")))
 """
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of memory from /proc")
 def test_neighbours_of_many_items_take_the_memory_of_a_few_rows() -> None:
     done = subprocess.run([sys.executable, "-c", OF_MANY], capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 1000  # MiB; torch itself takes 230, and an item by itself 2,300 in all.
+    assert int(done.stdout) < 1_000_000  # KiB; torch itself takes 230,000, and an item by itself 2,300,000 in all.
