@@ -91,6 +91,8 @@ def test_the_same_term_is_never_descended_twice() -> None:
         ({"a": Turn(["gan-critic"], ["gan"]), "b": Turn(ITEMS)}, "unknown player `gan-critic`"),
         ({"a": Turn(["inferense"])}, "Did you mean `inference`"),
         ({"a": Turn(CODES, ["gam"]), "b": Turn(ITEMS)}, "Did you mean `gan`"),
+        ({"a": Turn(CODES, ["gan", "distortion", "rate"]), "b": Turn(ITEMS)}, "there is no term to descend"),
+        ({"a": Turn(CODES, []), "b": Turn(ITEMS)}, "there is no term to descend"),
         ({"a": Turn(CODES, ["gan"]), "b": Turn(ITEMS, ["distortion"])}, "no turn descends the term `rate`"),
     ],
 )

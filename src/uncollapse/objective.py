@@ -47,7 +47,7 @@ class Objective(nn.Module):
             self.weights[name] = float(weight)
 
     def forward(self, bound: Bound, only: Sequence[str] | None = None) -> Loss:
-        parts = {name: self.terms[name](bound) for name in only or self.terms}
+        parts = {name: self.terms[name](bound) for name in (self.terms if only is None else only)}
         # A small model's step is mostly calls: a weight of 1 is none.
         weighted = [parts[k] if (weight := self.weights[k]) == 1 else weight * parts[k] for k in parts]
         return Loss(sum(weighted[1:], start=weighted[0]), parts)

@@ -72,10 +72,10 @@ def same_family(codes: Tensor, family: Tensor, source: Tensor) -> tuple[Estimate
     Returns:
         Both; None where no item has another one of its family.
     """
-    flat, (n, blocks) = codes.flatten(1).double(), (len(codes), range(0, len(codes), BLOCK))
+    flat, n = codes.flatten(1).double(), len(codes)
     # Each filled in place: small results between large blocks would keep the heap from taking these again.
     found, chance, has = torch.zeros(n).double(), torch.zeros(n).double(), torch.zeros(n, dtype=torch.bool)
-    for part in (slice(first, first + BLOCK) for first in blocks):
+    for part in (slice(first, first + BLOCK) for first in range(0, n, BLOCK)):
         others = source != source[part, None]
         kin = others & (family == family[part, None])
         apart = torch.cdist(flat[part], flat, compute_mode="donot_use_mm_for_euclid_dist")

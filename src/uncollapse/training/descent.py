@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from uncollapse.bound import Batch, Bound, Source, checked_batch, items, size, symbols, thinned
-from uncollapse.errors import InputError
+from uncollapse.errors import InputError, unknown
 from uncollapse.inference import Inference, amortised, inferred
 from uncollapse.metrics.subject import placed
 from uncollapse.model import ask_latents
@@ -102,7 +102,12 @@ class Descent:
             x: The batch.
             share: Which share of its symbols is scored, drawn at random; see `thinned`.
             only: The terms that are meant; None for all of them. The decoder has no pass where they read no likelihood.
+
+        Raises:
+            InputError: for a term that there is not, and where none is meant.
         """
+        if only is not None:
+            self._check_terms(only)
         if only is not None and self._of_latents(only):
             return self._of_all(x, lambda few: self.objective(ask_latents(self.model, few), only))
         counted = symbols(x)
@@ -131,6 +136,13 @@ class Descent:
             return Loss(value, {f"{term} critic": value})
 
         return self._of_all(x, scored)
+
+    def _check_terms(self, names: Sequence[str]) -> None:
+        if not names:
+            raise InputError("there is no term to descend in a turn or a phase: name one for it, or leave it out.")
+        for name in names:
+            if name not in self.objective.terms:
+                raise unknown("term", name, self.objective.terms)
 
     def _of_latents(self, terms: Sequence[str]) -> bool:
         """Whether these read z and labels alone; an inference that refines q needs the decoder all the same."""

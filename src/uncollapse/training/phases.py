@@ -62,16 +62,11 @@ class Phases(Joint):
         """Who steps in the outer step at hand.
 
         Raises:
-            InputError: where a phase names a player or a term that is not there.
+            InputError: where a phase names somebody who is not there.
         """
-        for phase in self.phases.values():
-            for kind, named, there in (
-                ("player", phase.players, play.players),
-                ("term", phase.terms or (), play.terms),
-            ):
-                for name in named:
-                    if name not in there:
-                        raise unknown(kind, name, there)
+        for name in (name for phase in self.phases.values() for name in phase.players):
+            if name not in play.players:
+                raise unknown("player", name, play.players)
         return self._now(play).players
 
     def _now(self, play: Play) -> Phase:
