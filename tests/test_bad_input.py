@@ -328,6 +328,11 @@ CLASHES = [
         FIT + "--with pretrained-outlines --set model.latent=8",
         ("gives codes of 384 numbers, and 8 are asked for", "set `model.latent=384`"),
     ),
+    Case(
+        "states of a run's encoder",
+        FIT + "--with pretrained-outlines --set model.encoder.model=@/run --set model.encoder.pooling=first",
+        ("`@/run`, is its posterior's mean", "leave `pooling` out"),
+    ),
     Case("no text to sample of", "reproduce outlines/table6", ("needs a text", "--data FILE")),
     Case("two remedies to compare", COMPARE + "--remedies plain,beta+anneal", ("`anneal` and `beta` clash",)),
     Case(

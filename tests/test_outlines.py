@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import uncollapse as uc
 from test_cli import VALUES, write_text
 from uncollapse.cli import main
 from uncollapse.cli.options import Options
@@ -17,6 +18,7 @@ from uncollapse.data.sequences import as_text
 from uncollapse.data.vocabulary import Vocabulary
 from uncollapse.errors import InputError
 from uncollapse.experiment import build
+from uncollapse.experiment.own_encoder import pretrained
 from uncollapse.experiment.remarks import on_training
 from uncollapse.nets.pretrained import PretrainedEncoder
 
@@ -55,14 +57,14 @@ def test_a_code_does_not_depend_on_the_batch_and_is_read_once(
 ) -> None:
     alone = torch.cat([codes(encoder(), [line]) for line in LINES])
     assert torch.equal(codes(net, LINES), alone)
-    monkeypatch.setattr(net, "_read", lambda: pytest.fail("read again"))
+    monkeypatch.setattr(net, "_read", lambda text: pytest.fail("read again"))
     assert torch.equal(codes(net, LINES[::-1]), alone.flip(0))
 
 
 def test_an_unknown_word_is_the_models_own_unknown_word(net: PretrainedEncoder) -> None:
-    network, tokenizer = net._read()
-    states = network(**tokenizer("a [UNK] is riding", return_tensors="pt")).last_hidden_state
-    torch.testing.assert_close(codes(net, ["a zebra is riding"]), states.mean(1), atol=1e-5, rtol=0)
+    _, read = net.load(torch.device("cpu"))
+    said = read("a [UNK] is riding")
+    assert torch.equal(codes(net, ["a zebra is riding"])[0], said)
 
 
 def test_it_has_no_weights_and_its_checkpoint_says_whose_they_were(net: PretrainedEncoder) -> None:
@@ -94,6 +96,42 @@ def test_what_cannot_be_an_encoder_is_refused(settings: dict[str, Any], said: st
         encoder(**settings)
 
 
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a VAE of other texts."""
+    folder = tmp_path_factory.mktemp("own")
+    write_text(folder / "b.txt", 60)
+    fit = ["fit", "text", "--train", str(folder / "b.txt"), *(f"--set={one}" for one in VALUES), "--quiet"]
+    assert main([*fit, "--samples", "0", "--out", str(folder / "vae")]) == 0
+    assert main([*fit, "--samples", "0", "--with", "language-model", "--out", str(folder / "lm")]) == 0
+    return folder
+
+
+def test_codes_of_a_run_are_its_posteriors_means_whatever_the_vocabulary(own: Path) -> None:
+    run = uc.load(own / "vae")
+    there: Any = run.interface.facts["words"]
+    lines = [" ".join(there.words[:3]), " ".join(there.words[2:6])]
+    words = Vocabulary((*reversed(there.words), "zebra"))
+    net = pretrained(words, run.encode(lines).shape[1], str(own / "vae"), readout="none")
+    found = net(as_text(words.encode(line) for line in [*lines, "zebra"]))
+    unknown = run.encode(as_text([there.encode("zebra")]))
+    torch.testing.assert_close(found, torch.cat([run.encode(lines), unknown]), atol=1e-6, rtol=0)
+    assert list(net.parameters()) == []
+
+
+def test_a_run_that_has_changed_or_has_no_code_is_refused(own: Path) -> None:
+    net = pretrained(WORDS, 5, str(own / "vae"))
+    net.load_state_dict({**net.state_dict(), "checksum": torch.tensor(7)})
+    with pytest.raises(InputError, match="has other weights than the encoder that this model was trained with"):
+        net(as_text([WORDS.encode("a man")]))
+    with pytest.raises(InputError, match="lm` has no encoder that gives a text one code: name one of a VAE"):
+        pretrained(WORDS, 5, str(own / "lm"))
+    with pytest.raises(InputError, match="numbers, and 99 are asked for"):
+        pretrained(WORDS, 99, str(own / "vae"), readout="none")
+    with pytest.raises(InputError, match="posterior's mean: leave `pooling` out"):
+        pretrained(WORDS, 5, str(own / "vae"), pooling="first")
+
+
 def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("uncollapse.nets.pretrained.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'uncollapse\[pretrained\]'"):
@@ -106,10 +144,13 @@ SHORT = {
 }
 
 
-@pytest.mark.parametrize("row", SHORT)
+@pytest.mark.parametrize("row", [*SHORT, "of a run"])
 def test_outlines_are_trained_decoded_and_told_apart_as_any_run(
-    row: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    row: str, tmp_path: Path, own: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    other: list[str] = []
+    if row == "of a run":
+        row, other = "pretrained-outlines", [f"--set=model.encoder.model={own / 'vae'}", "--set=model.latent=2"]
     write_text(tmp_path / "a.txt", 40)
     phases = [f"--set=training.procedure.phases.{one}" for one in SHORT[row]]
     begin = sum(int(one.split("=")[1][0]) for one in SHORT[row])
@@ -117,7 +158,7 @@ def test_outlines_are_trained_decoded_and_told_apart_as_any_run(
         f"--set={one}" for one in VALUES if row == "outlines" or not one.startswith(("model.encoder", "model.latent"))
     ]
     small = [*sizes, *phases, f"--set=training.events.new-decoder.after={begin} epochs"]
-    asked = ["fit", "text", "--train", str(tmp_path / "a.txt"), "--with", row, *small, "--quiet", "--json"]
+    asked = ["fit", "text", "--train", str(tmp_path / "a.txt"), "--with", row, *small, *other, "--quiet", "--json"]
     run = str(tmp_path / "run")
     assert main([*asked, "--set=training.max_epochs=6", "--samples", "1", "--out", run]) == 0
     report = json.loads(capsys.readouterr().out)

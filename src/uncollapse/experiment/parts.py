@@ -20,6 +20,7 @@ from uncollapse import dials, inference, iterative, posteriors, priors, refineme
 from uncollapse.data.kinds import KINDS, kind
 from uncollapse.errors import InputError
 from uncollapse.experiment import models
+from uncollapse.experiment.own_encoder import pretrained
 from uncollapse.experiment.sections import GIVEN, Described, mark, parameters, section
 from uncollapse.nets import (
     awd,
@@ -32,7 +33,6 @@ from uncollapse.nets import (
     lstm,
     mlp,
     pixelcnn,
-    pretrained,
     recurrent,
     residual,
     stochastic,
@@ -83,7 +83,7 @@ SLOTS: dict[str, Table] = {
         "recurrent": recurrent.RecurrentEncoder,
         "transformer": transformer.TransformerEncoder,
         "hybrid": hybrid.HybridEncoder,
-        "pretrained": pretrained.PretrainedEncoder,
+        "pretrained": pretrained,
         "mlp": mlp.MLPEncoder,
         "cnn": convolution.ConvolutionalEncoder,
         "residual": residual.ResidualEncoder,
