@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from test_cli import SET, write_text
 from test_summary import cell
@@ -61,8 +62,9 @@ def compared(tmp_path: Path) -> Comparison:
     return Comparison(
         [
             cell(tmp_path, "plain", 0, base, 10.0),
-            cell(tmp_path, "better", 0, base - 1 + draw, 40.0),
-            cell(tmp_path, "same", 0, base + 0.01 * draw, 20.0),
+            cell(tmp_path, "plain", 1, base, 10.0),
+            *(cell(tmp_path, "better", seed, base - 1 - 0.01 * seed + draw, 40.0) for seed in (0, 1)),
+            *(cell(tmp_path, "same", seed, base + 0.01 * draw, 20.0) for seed in (0, 1)),
             cell(tmp_path, "worse", 0, base + 2 + draw, 5.0),
             cell(tmp_path, "worst", 0, base + 3, 50.0),
             {**cell(tmp_path, "none", 0, base), "nll": {"unavailable": "no density"}},
@@ -90,12 +92,28 @@ def test_the_front_is_of_what_no_other_is_as_good_as(tmp_path: Path) -> None:
     assert Comparison(cells).front() == ["plain", "slow", "fast", "alike"]
 
 
-def test_a_chance_is_that_of_the_normal_law(tmp_path: Path) -> None:
+def chance(tmp_path: Path, *differences: Tensor) -> str:
     base = torch.zeros(4, dtype=torch.float64)
-    other = torch.tensor([0.0, 1.0, 2.0, 3.0], dtype=torch.float64)  # 1.5, its error 0.645.
-    _, *body = Comparison([cell(tmp_path, "plain", 0, base), cell(tmp_path, "x", 0, other)]).ranking()
+    cells = [
+        cell(tmp_path, name, seed, base + (other if name == "x" else 0))
+        for seed, other in enumerate(differences)
+        for name in ("plain", "x")
+    ]
+    return next(line[4] for line in Comparison(cells).ranking() if line[1] == "x")
+
+
+def test_a_chance_is_that_of_students_law(tmp_path: Path) -> None:
+    one = torch.tensor([0.0, 1.0, 2.0, 3.0], dtype=torch.float64)  # 1.5, its error over items 0.645.
     z = 1.5 / (math.sqrt(5 / 3) / 2)
-    assert float(body[1][4]) == pytest.approx(math.erfc(z / math.sqrt(2)), rel=0.05)
+    alike = float(chance(tmp_path, one, one))  # No error over seeds: the normal law.
+    assert alike == pytest.approx(math.erfc(z / math.sqrt(2)), rel=0.05)
+    # Over seeds 1, of one degree of freedom, and no error over items: Cauchy's law.
+    same = torch.ones(4, dtype=torch.float64)
+    assert float(chance(tmp_path, 1 * same, 3 * same)) == pytest.approx(1 - 2 / math.pi * math.atan(2), rel=0.05)
+
+
+def test_one_seed_has_no_chance(tmp_path: Path) -> None:
+    assert chance(tmp_path, torch.tensor([4.0, 5.0, 6.0, 7.0], dtype=torch.float64)) == ""
 
 
 def test_a_comparison_of_a_set_names_what_does_not_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -131,8 +131,9 @@ class Comparison:
     def ranking(self) -> list[list[str]]:
         """The remedies by their mean NLL, with the chance of as large a difference to the baseline where there is none.
 
-        p is two-sided and of the paired difference over its errors over items and over seeds, taken together, as those
-        of a normal law; corrected for the number of remedies by Holm's method. What has no NLL has no rank.
+        p is two-sided, of the paired difference over its errors over items and over seeds, taken together, the latter
+        with as few degrees of freedom as there are seeds, and corrected for the number of remedies by Holm's method.
+        With one seed there is no p. What has no NLL has no rank.
 
         References:
             | A simple sequentially rejective multiple test procedure (Holm, 1979)
@@ -169,10 +170,18 @@ def _dominates(one: tuple[float, float], other: tuple[float, float]) -> bool:
 
 
 def _chance(found: Difference) -> float | None:
-    """The two-sided p of a difference; None where its error is not known."""
-    errors = [error for error in (found.over_items, found.over_seeds) if not math.isnan(error)]
-    error = math.hypot(*errors) if errors else 0.0
-    return math.erfc(abs(found.value) / error / math.sqrt(2)) if error > 0 else None
+    """The two-sided p of a difference, by Student's law with Welch and Satterthwaite's degrees of freedom.
+
+    None with one seed: from another one the difference may be as large by itself.
+    """
+    items, seeds = found.over_items**2, found.over_seeds**2
+    if math.isnan(items + seeds) or items + seeds == 0:
+        return None
+    from scipy.special import ndtr, stdtr
+
+    t = -abs(found.value) / math.sqrt(items + seeds)
+    # Of the many items there are as good as infinitely many.
+    return 2 * float(stdtr((found.seeds - 1) * ((items + seeds) / seeds) ** 2, t) if seeds else ndtr(t))
 
 
 def holm(chances: Mapping[str, float]) -> dict[str, float]:
