@@ -127,3 +127,21 @@ def test_a_run_is_diagnosed_first_and_plain_training_says_where_to_ask(
     again = next(line for line in said.splitlines() if line.startswith("1. ")).partition(": ")[2]
     assert f"--train {tmp_path / 'a.txt'} " in again
     assert main([*shlex.split(again)[1:], "--out", str(tmp_path / "again"), "--samples", "1", "--quiet"]) == 0
+
+
+def test_a_command_leaves_out_the_settings_that_its_remedy_does_not_take(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_text(tmp_path / "a.txt", 60)
+    run, fit = str(tmp_path / "run"), ["fit", "text", "--train", str(tmp_path / "a.txt"), "--samples", "1", *SET]
+    own = ["--with", "minimum-rate", "--set", "training.objective.terms.minimum-rate.target=3 nats/item"]
+    assert main([*fit, *own, "--set", "training.clip=2.5", "--out", run]) == 0
+    capsys.readouterr()
+    assert main(["recommend", run]) == 0
+    again = [line.partition(": ")[2] for line in capsys.readouterr().out.splitlines() if line[1:3] == ". "]
+    assert len(again) == 3
+    for i, command in enumerate(again):
+        assert "minimum-rate" not in command
+        assert "training.clip=2.5" in command
+        last = ["--set", "training.max_epochs=1", "--out", str(tmp_path / f"again{i}"), "--samples", "0", "--quiet"]
+        assert main([*shlex.split(command)[1:], *last]) == 0

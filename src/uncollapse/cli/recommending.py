@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,9 @@ from uncollapse.cli.values import Items, Seed
 
 if TYPE_CHECKING:
     from uncollapse.experiment.recommend import Advice, Recommendation
+
+#: From the remedies that are to follow to the beginning of a command.
+Start = Callable[[str], str]
 
 
 def recommend(of: str, /, *, items: Items = 1000, seed: Seed = 0, trust: bool = False, json: bool = False) -> None:
@@ -30,14 +34,14 @@ def recommend(of: str, /, *, items: Items = 1000, seed: Seed = 0, trust: bool = 
         from uncollapse.cli.options import Options
 
         kind, _ = Options().chosen(of)
-        found, start = evidence.recommend(kind), f"uncollapse fit {of}"
+        found, start = evidence.recommend(kind), lambda remedies: f"uncollapse fit {of}"
     if json:
         return show.document({**found._asdict(), "next": found.next._asdict(), **_advised(found)})
     show.say(*_lines(found, start))
 
 
-def _of_run(run: Path, items: int, seed: int, trust: bool, quiet: bool) -> tuple[Recommendation, str]:
-    """What to try after a run, and the command that began it."""
+def _of_run(run: Path, items: int, seed: int, trust: bool, quiet: bool) -> tuple[Recommendation, Start]:
+    """What to try after a run, and how the commands begin."""
     from uncollapse.experiment import examine
     from uncollapse.experiment.recommend import recommend
     from uncollapse.experiment.run import read_environment, read_spec
@@ -47,14 +51,15 @@ def _of_run(run: Path, items: int, seed: int, trust: bool, quiet: bool) -> tuple
         diagnosis = examine.of_run(run, "test", items, seed, trust, tell)
     spec, asked = validated(read_spec(run), trust), read_environment(run)["asked"]
     used = str(asked.get("remedy", "plain"))
-    return recommend(getattr(spec.data, "kind", ""), [used, *used.split("+")], diagnosis), examine.start(spec, asked)
+    found = recommend(getattr(spec.data, "kind", ""), [used, *used.split("+")], diagnosis)
+    return found, lambda remedies: examine.start(spec, asked, remedies)
 
 
 def _advised(found: Recommendation) -> dict[str, list[dict[str, object]]]:
     return {name: [one._asdict() for one in getattr(found, name)] for name in ("first", "found_wanting")}
 
 
-def _lines(found: Recommendation, start: str) -> list[str]:
+def _lines(found: Recommendation, start: Start) -> list[str]:
     lines = [found.verdict, *filter(None, found.next)]
     if found.first:
         lines += ["", "Try first, of what was measured on data of this kind:"]
@@ -66,11 +71,12 @@ def _lines(found: Recommendation, start: str) -> list[str]:
     lines += [
         "",
         f"Measured: {what}. These sets and networks are small; yours may differ.",
-        f"Hold what you choose against the decoder alone: {start.replace(' fit ', ' compare ', 1)} --remedies core "
-        "--out cmp/",
+        f"Hold what you choose against the decoder alone: {start('plain').replace(' fit ', ' compare ', 1)} "
+        "--remedies core --out cmp/",
     ]
     return lines if found.verdict else lines[2:]  # No verdict, and the blank behind it.
 
 
-def _of_one(number: int, one: Advice, start: str) -> list[str]:
-    return [f"{number}. {one.remedy}: {start} --with {one.remedy}", *(f"   {said}" for said in one.evidence)]
+def _of_one(number: int, one: Advice, start: Start) -> list[str]:
+    command = f"{start(one.remedy)} --with {one.remedy}"
+    return [f"{number}. {one.remedy}: {command}", *(f"   {said}" for said in one.evidence)]

@@ -20,7 +20,7 @@ from uncollapse.diagnosis.findings import Diagnosis
 from uncollapse.diagnosis.stability import Stability, stability
 from uncollapse.errors import InputError, because
 from uncollapse.experiment import build, catalogue, remarks, run
-from uncollapse.experiment.again import beyond, files
+from uncollapse.experiment.again import beyond, files, taken
 from uncollapse.experiment.api import load
 from uncollapse.experiment.execute import last_state, standing, subset
 from uncollapse.experiment.parts import imported
@@ -105,12 +105,20 @@ def _stability(path: Path) -> Stability | None:
     return stability(*map(Rows.load, looks)) if len(looks) == 2 else None
 
 
-def start(spec: Spec, asked: Mapping[str, Any]) -> str:
-    """The command that began a run, without its remedies: what it trained on, and how it departs from its recipe."""
-    recipe = str(asked.get("recipe", "text"))
+def start(spec: Spec, asked: Mapping[str, Any], remedies: str | None = None) -> str:
+    """The command that began a run, without its remedies: what it trained on, and how it departs from its recipe.
+
+    Arguments:
+        spec: Of the run.
+        asked: What was asked for beside it.
+        remedies: Those that are to follow, where they are not those that it had: settings that they do not take are
+            left out.
+    """
+    recipe, had = str(asked.get("recipe", "text")), str(asked.get("remedy", "plain"))
     said = spec.model_dump(mode="json")
     named = [word for name, path in files(said["data"]).items() for word in (f"--{name}", path)]
-    settings = changes(said, recipe, str(asked.get("remedy", "plain")))[:MOST]
+    settings = changes(said, recipe, had)
+    settings = (settings if remedies is None else taken(settings, recipe, remedies, said["data"], trusted=True))[:MOST]
     return shlex.join(["uncollapse", "fit", recipe, *named, *(word for one in settings for word in ("--set", one))])
 
 
