@@ -49,6 +49,29 @@ def test_two_points_have_the_information_of_their_mixture(mean: float, sd: float
     assert pairs.cap == pytest.approx(math.log(2))
 
 
+@pytest.mark.parametrize("sd", [1e-4, 1e-11, 1e-14])
+@pytest.mark.parametrize("middle", [0.0, 0.7])
+def test_narrow_posteriors_are_told_apart_or_not(sd: float, middle: float) -> None:
+    """As of a rate of 30 nats in one unit, with single precision as networks have it."""
+    torch.set_default_dtype(torch.float32)
+    apart, same = torch.tensor([[middle - 0.3], [middle + 0.3]]).repeat(50, 1), torch.full((100, 1), middle)
+    log_variance = torch.full((100, 1), 2 * math.log(sd))
+    batch = torch.arange(100) // 10
+    for mean, expected in ((apart, math.log(2)), (same, 0.0)):
+        law = gaussian(mean, log_variance)
+        assert sure(mutual_information(law)).value == pytest.approx(expected, abs=1e-4)
+        # The entropy is exact and the other term sampled.
+        assert sure(mi_published(law, batch, passes=50)).value == pytest.approx(expected, abs=0.05)
+
+
+def test_near_neighbours_far_from_the_rest_overlap_as_they_should() -> None:
+    # Of each two that are a standard deviation apart, all others are 1e11 of them away.
+    steps = torch.arange(100.0).div(2, rounding_mode="floor") + 1e-11 * (torch.arange(100) % 2)
+    law = gaussian(steps.unsqueeze(1), torch.full((100, 1), 2 * math.log(1e-11)))
+    of_two = sure(mutual_information(two_points(0.5, 1.0, copies=50), passes=50)).value
+    assert sure(mutual_information(law, passes=50)).value == pytest.approx(math.log(50) + of_two, abs=0.02)
+
+
 def test_the_rate_splits_into_information_and_the_aggregate_s_divergence() -> None:
     law = two_points(1.0, 0.5)
     kl, found = standard_kl(law), densities(law, passes=10)

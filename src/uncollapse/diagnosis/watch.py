@@ -235,7 +235,7 @@ def _paired(law: Any, step: int) -> float | None:
     """The mutual information within a batch, with one draw an item."""
     if not law.event_shape.numel():
         return None
-    law = operations.take(operations.detached(law), slice(0, PAIRED))
+    law = operations.finely(operations.take(operations.detached(law), slice(0, PAIRED)))
     device = next(iter(operations.parameters(law).values())).device
     with seeded(0, "watch", step, device=device):
         pairs = operations.pairwise_log_prob(law, law.sample()).double()

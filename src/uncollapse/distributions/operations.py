@@ -21,6 +21,9 @@ from uncollapse.errors import InputError
 #: Parameters that say the same: torch keeps those that somebody has looked at, and takes one of them only.
 _ALIKE = (("logits", "probs"), ("scale_tril", "covariance_matrix", "precision_matrix"))
 
+#: Standard deviations, squared, of a mean from the middle of all, from where on squares cancel to less than 1e-5.
+_FAR = 1e10
+
 
 @singledispatch
 def parameters(law: Distribution) -> dict[str, Tensor]:
@@ -134,11 +137,34 @@ def _(law: Independent, z: Tensor) -> Tensor:
 
 
 def _gaussian_pairs(q: Normal, z: Tensor) -> Tensor:
-    # Two matrix products instead of an (N, B, D) tensor; in float64, as the squares cancel.
     z, loc, scale = (t.flatten(1).double() for t in (z, q.loc, q.scale))
-    precision = scale.pow(-2)
-    constant = (loc.square() * precision + 2 * scale.log() + torch.tensor(2 * torch.pi).log()).sum(1)
-    return -0.5 * (z.square() @ precision.T - 2 * z @ (loc * precision).T + constant)
+    middle = loc.detach().mean(0)
+    z, loc, precision = z - middle, loc - middle, scale.pow(-2)
+    constant = (2 * scale.log() + torch.tensor(2 * torch.pi).log()).sum(1)
+    return -0.5 * (_squares(z, loc, precision) + constant)
+
+
+def _squares(z: Tensor, loc: Tensor, precision: Tensor) -> Tensor:
+    """The weighted squared distances, (N, B), of all z (N, D) from all loc (B, D)."""
+    own = loc.square() * precision
+    if own.numel() and own.detach().max() > _FAR:
+        units = zip(z.unbind(1), loc.unbind(1), precision.unbind(1), strict=True)
+        return sum((a[:, None] - b).square() * weight for a, b, weight in units)  # pyright: ignore[reportReturnType]
+    # Two matrix products instead of an (N, B, D) tensor; in float64, as the squares cancel.
+    return z.square() @ precision.T - 2 * z @ (loc * precision).T + own.sum(1)
+
+
+@singledispatch
+def finely(law: Any) -> Any:
+    """The same law with draws much finer than its scales, however narrow it is: a Gaussian in double precision."""
+    return law
+
+
+@finely.register
+def _(law: Independent) -> Any:
+    if not isinstance(law.base_dist, Normal):
+        return law
+    return rebuild(law, {name: value.double() for name, value in parameters(law).items()})
 
 
 @singledispatch

@@ -47,7 +47,7 @@ def holes(law: Any, prior: Distribution | None, seed: int = 0) -> Answer:
     if n < FEWEST:
         return Unavailable(f"{n} items are too few to tell where there are no codes: give at least {FEWEST}")
     order = torch.randperm(law.batch_shape[0], generator=generator(seed, "holes"))[:n]
-    made, held = (operations.take(law, half.sort().values) for half in order.tensor_split(2))
+    made, held = (operations.finely(operations.take(law, half.sort().values)) for half in order.tensor_split(2))
     codes = draw(held, seed, "holes", list(range(held.batch_shape[0])), 1)[0]
     with seeded(seed, "prior of holes"):
         drawn = prior.sample(torch.Size((len(codes),))).to(codes.device)  # pyright: ignore[reportOptionalMemberAccess]

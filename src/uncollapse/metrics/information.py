@@ -68,7 +68,7 @@ def densities(law: Any, seed: int = 0, passes: int = 5, limit: int = 10_000) -> 
     if total > limit:
         items = torch.randperm(total, generator=generator(seed, "subset"))[:limit].sort().values
         law = operations.take(law, items)
-    n = len(items)
+    n, law = len(items), operations.finely(law)
     draws = draw(law, seed, "information", items.tolist(), passes)
     values = torch.stack([_one_pass(law, z) for z in draws])
     return Densities(values.mean(0), items, -(values.exp().mean().item() - 1) / (2 * n))
@@ -186,6 +186,7 @@ def mi_published(law: Any, batch: Tensor, seed: int = 0, passes: int = 1) -> Ans
     sizes = batch.unique(return_counts=True)[1].tolist()
     if max(sizes) == 1:
         return SINGLES
+    law = operations.finely(law)
     draws = draw(law, seed, "published", range(len(batch)), passes)
     values, caps = torch.empty_like(negentropy), torch.empty_like(negentropy)
     for members in batch.argsort(stable=True).split(sizes):

@@ -85,6 +85,7 @@ def label_by_z(law: Any, label: Tensor, seed: int = 0) -> Estimate:
     if len(label) > (most := min(_MOST, operations.comparable(law))):
         items = torch.randperm(len(label), generator=generator(seed, "subset"))[:most].sort().values
         law, label = operations.take(law, items), label[items]
+    law = operations.finely(law)
     z = draw(law, seed, "labels", items.tolist(), 1)[0]
     step = max(1, PAIRS // len(items))
     right = []
