@@ -29,6 +29,7 @@ def make_run(
     verdict: str = "healthy: 4 of 4 units active, MI 2.00 nats",
     examples: dict[str, Any] | None = None,
     nll: float = 40.0,
+    warnings: Sequence[str] = (),
 ) -> Path:
     """A run that was trained, probed at some steps and evaluated; of more remedies than one where names are joined."""
     (folder / "probe").mkdir(parents=True)
@@ -61,7 +62,7 @@ def make_run(
         "cpu_seconds": figure(80.0),
         "samples": 100,
         "split": "test",
-        "warnings": [],
+        "warnings": list(warnings),
         "verdict": verdict,
     }
     (folder / "evaluation-test-k100-s0.json").write_text(json.dumps(evaluation))
@@ -102,5 +103,7 @@ def make_comparison(
     (folder / "compare.json").write_text(json.dumps({"fit": ["stdlib", "--recipe", "demo"]}))
     difference = {"value": -0.5, "over_items": 0.1, "over_seeds": 0.2, "seeds": seeds}
     differences = {remedy: {"nll": difference, "neg_elbo": difference} for remedy in remedies if remedy != "plain"}
-    (folder / "comparison.json").write_text(json.dumps({"rows": [], "differences": differences}))
+    ranking = [["rank", "remedy"], *([str(i), remedy] for i, remedy in enumerate(remedies, 1))]
+    said = {"rows": [], "differences": differences, "ranking": ranking}
+    (folder / "comparison.json").write_text(json.dumps(said))
     return folder

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from made_runs import figure, make_comparison, make_run
 from test_fuzz_runs import VALUES
@@ -32,6 +33,7 @@ from uncollapse.report.markdown import markdown
 from uncollapse.report.references import bibtex, cited
 from uncollapse.report.reproductions import Means
 from uncollapse.report.sparklines import sparkline
+from uncollapse.report.static import _columns, draw
 
 TAGS = "<script>alert(1)</script>"
 EXAMPLES = {
@@ -98,6 +100,22 @@ def test_the_headline_of_several_runs_counts_their_verdicts_the_worst_first(tmp_
     said = made(*runs)
     assert said.kind == "collapsed"
     assert said.headline == "4 runs: 1 collapsed, 2 healthy, 1 of a kind that is not known yet"
+
+
+def test_a_warning_of_several_runs_is_one_with_their_names(tmp_path: Path) -> None:
+    said: dict[str, list[str]] = {"a": ["few items."], "b": ["few items.", "bad."], "c": [], "d": []}
+    runs = [make_run(tmp_path / name, name, warnings=texts) for name, texts in said.items()]
+    assert made(*runs).remarks == ["a, seed 0; b, seed 0: few items.", "b, seed 0: bad."]
+    more = [make_run(tmp_path / f"{i}", f"r{i}", warnings=[f"for {i}.5% of the items."]) for i in range(4)]
+    assert made(*runs[2:], *more).remarks == ["4 of 6 runs, such as r0, seed 0: for 0.5% of the items."]
+    assert made(more[1]).remarks == ["for 1.5% of the items."]
+
+
+def test_a_comparison_of_several_remedies_has_its_ranking(tmp_path: Path) -> None:
+    said = made(make_comparison(tmp_path / "cmp", ("plain", "anneal", "aggressive")))
+    assert [cell.text for cell in said.tables[-1].rows[1]] == ["2", "anneal"]
+    assert said.tables[-1].caption.startswith("Ranked by NLL")
+    assert len(made(make_comparison(tmp_path / "two")).tables) == 2
 
 
 def test_a_run_that_nobody_has_evaluated_is_there_with_its_curves(tmp_path: Path) -> None:
@@ -171,6 +189,32 @@ def test_every_figure_is_one_that_plotly_takes(tmp_path: Path) -> None:
     for one in there:
         made_of = drawn(one)
         go.Figure(data=made_of["data"], layout=made_of["layout"])
+
+
+def many(folder: Path, far: int = 1) -> list[Path]:
+    """Runs of 20 remedies, of which some have an NLL far beyond the others'."""
+    return [make_run(folder / f"r{i}", f"r{i}", nll=40 + i / 10 if i < 20 - far else 90.0 * i) for i in range(20)]
+
+
+def test_a_figure_leaves_out_few_that_would_take_most_of_it_and_names_them(tmp_path: Path) -> None:
+    against = made(*many(tmp_path / "one")).scatters[0]
+    assert against.y_range == pytest.approx((39.9 - 0.1, 41.9 + 0.1))
+    assert against.caption == "Beyond the figure: r19 (up to 1710)."
+    assert drawn(against)["layout"]["yaxis"]["range"] == list(against.y_range or ())
+    assert made(*many(tmp_path / "three", far=3)).scatters[0].y_range is None  # More than a tenth.
+
+
+def test_a_legend_of_many_stands_beside_its_figure(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    runs = many(tmp_path)
+    few, all_ = made(*runs[:3]).scatters[0], made(*runs).scatters[0]
+    assert drawn(all_)["layout"]["legend"]["orientation"] == "v"
+    assert "legend" not in drawn(few)["layout"]
+    assert (_columns(few), _columns(all_)) == (0, 1)
+    draw(made(*runs), tmp_path / "figures")
+    with Image.open(tmp_path / "figures" / "nll-kl.png") as picture:
+        ink = np.asarray(picture.convert("L")) < 200
+    assert ink[:, : picture.width // 2].sum(1).astype(bool).mean() > 0.8  # The axes are as high as the picture.
 
 
 def test_the_leading_directions_are_those_of_the_largest_variance() -> None:

@@ -37,6 +37,8 @@ KINDS = {
 }
 _VERSIONS = ("uncollapse", "torch", "python", "system")
 _TEXTS = 20  # runs whose texts are shown
+_NAMED = 3  # runs that a warning names
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _PICTURE = re.compile("data:image/png;base64,[A-Za-z0-9+/]+={0,2}")
 
 
@@ -108,6 +110,7 @@ def content(found: Found) -> Content:
         tables=[
             *_summary(runs),
             *_differences(found),
+            *_rankings(found),
             *(_in_words(one) for one in found.beside if isinstance(one, Rows)),
         ],
         curves=figures.curves(runs),
@@ -157,9 +160,22 @@ def _remarks(runs: Sequence[Run]) -> Iterable[str]:
     if len(how := sorted({run.evaluated for run in runs if run.evaluated})) > 1:
         yield f"The runs are evaluated in different ways ({'; '.join(how)}): small differences mean nothing."
     yield from (f"The watch of {run.name}: {run.alarm}" for run in runs if run.alarm)
-    warned = Counter(str(text) for run in runs for text in _list(run.figures.get("warnings")))
-    for text, times in warned.items():
-        yield text if len(runs) == 1 else f"{times} of {len(runs)} runs: {text}"
+    warned: dict[str, dict[str, str]] = {}
+    for run in runs:
+        for text in map(str, _list(run.figures.get("warnings"))):
+            warned.setdefault(_NUMBER.sub("#", text), {})[run.name] = text
+    for texts in warned.values():
+        yield _of_some(texts, len(runs))
+
+
+def _of_some(texts: dict[str, str], runs: int) -> str:
+    """A warning of some runs, by name; those that differ in their numbers are one, with the numbers of the first."""
+    first, said = next(iter(texts.items()))
+    if runs == 1:
+        return said
+    if len(texts) <= _NAMED and set(texts.values()) == {said}:
+        return f"{'; '.join(texts)}: {said}"
+    return f"{len(texts)} of {runs} runs, such as {first}: {said}"
 
 
 def _list(said: Any) -> list[Any]:
@@ -256,6 +272,15 @@ def _differences(found: Found) -> Iterable[Table]:
             yield Table(
                 f"Paired differences to {BASELINE}{where}: the same items and noise", ["remedy", "NLL", "−ELBO"], rows
             )
+
+
+def _rankings(found: Found) -> Iterable[Table]:
+    """The rankings that comparisons hold, of more than plain training and one other."""
+    for folder, about in found.compared.items():
+        header, *rows = [[str(text) for text in row] for row in about["ranking"] if isinstance(row, list)] or [[]]
+        if len(rows) > 2 and all(len(row) == len(header) for row in rows):
+            where = f" in {folder.name}" if len(found.compared) > 1 else ""
+            yield _in_words(Rows(f"Ranked by NLL{where}, with Holm's correction for how many", header, rows))
 
 
 def _difference(said: Any) -> Cell:

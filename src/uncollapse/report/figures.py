@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -45,7 +46,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Chart:
-    """Series over two axes."""
+    """Series over two axes; `y_range` is what is shown of the second, all where it is None."""
 
     key: str
     title: str
@@ -53,6 +54,7 @@ class Chart:
     y: str
     series: list[Series]
     caption: str = ""
+    y_range: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,24 @@ def curves(runs: Sequence[Run]) -> list[Chart]:
     for name, title, axis in CURVES:
         series = [_curve(run, name, style[run.remedy], most) for run in runs]
         charts.append(Chart(f"curve-{name}", title, "step", axis, [one for one in series if one.x]))
-    return [chart for chart in charts if chart.series]
+    return [_without_the_farthest(chart) for chart in charts if chart.series]
+
+
+def _without_the_farthest(chart: Chart) -> Chart:
+    """A chart of at most nine tenths of its remedies: each of the others, by itself, would take half of the axis."""
+    low, tops = math.inf, dict[str, float]()
+    for one in chart.series:
+        errors = one.y_error or [0.0] * len(one.y)
+        low = min(low, *(y - error for y, error in zip(one.y, errors, strict=True)))
+        tops[one.label] = max(tops.get(one.label, low), *(y + error for y, error in zip(one.y, errors, strict=True)))
+    kept, beyond = sorted(tops, key=lambda label: tops[label]), list[str]()
+    while len(kept) - 1 >= 0.9 * len(tops) and tops[kept[-1]] - low > 2 * (tops[kept[-2]] - low):
+        beyond.append(kept.pop())
+    if not beyond:
+        return chart
+    high = tops[kept[-1]]
+    edge, said = 0.05 * (high - low), ", ".join(f"{label} (up to {tops[label]:.4g})" for label in beyond)
+    return replace(chart, y_range=(low - edge, high + edge), caption=f"Beyond the figure: {said}.")
 
 
 def _curve(run: Run, name: str, style: int, most: int) -> Series:
@@ -137,7 +156,7 @@ def against(runs: Sequence[Run], name: str, title: str, axis: str) -> Chart | No
                     [y.se or 0.0 for _, _, y in both],
                 )
             )
-    return chart if chart.series else None
+    return _without_the_farthest(chart) if chart.series else None
 
 
 def heat(run: Run, key: str) -> Heat | None:

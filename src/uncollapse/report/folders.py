@@ -88,7 +88,7 @@ class Found:
     Arguments:
         runs: Those that can be shown.
         beside: What `uncollapse reproduce` found.
-        compared: What comparisons say, by folder: their arguments and their paired differences.
+        compared: What comparisons say, by folder: their arguments, paired differences and rankings.
         remarks: What cannot be shown, a line each.
     """
 
@@ -156,7 +156,11 @@ def _expanded(path: Path, found: Found) -> list[Path]:
         return [] if beside else [path]
     about = _told(found.remarks, {}, lambda: run.read_json(path / ABOUT))
     ended = _told(found.remarks, {}, lambda: _document(path / "comparison.json"))
-    found.compared[path] = {"fit": _get(about, "fit", list), "differences": _get(ended, "differences", dict)}
+    found.compared[path] = {
+        "fit": _get(about, "fit", list),
+        "differences": _get(ended, "differences", dict),
+        "ranking": _get(ended, "ranking", list),
+    }
     cells = path / CELLS
     there = sorted(p for p in cells.iterdir() if p.is_dir()) if cells.is_dir() else []
     there.sort(key=lambda cell: not cell.name.startswith(f"{BASELINE}-"))  # The baseline first.

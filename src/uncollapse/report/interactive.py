@@ -49,6 +49,11 @@ def _chart(chart: Chart) -> Drawn:
     counts = [value for series in chart.series for value in (series.x if "units" in chart.x else series.y)]
     whole = "units" in chart.x or "units" in chart.y
     layout = _layout(chart.x, chart.y, showlegend=len(shown) > 1)
+    if len(shown) > _MANY:  # On top they would leave no place for what they explain.
+        layout["legend"] = {"orientation": "v", "x": 1.02, "xanchor": "left", "y": 1, "yanchor": "top"}
+        layout["legend"]["font"] = {"size": 10}
+    if chart.y_range:
+        layout["yaxis"]["range"] = list(chart.y_range)
     if whole and max(counts, default=0) < 10:  # Units are counted.
         layout["xaxis" if "units" in chart.x else "yaxis"]["dtick"] = 1
     return {"data": traces, "layout": layout}

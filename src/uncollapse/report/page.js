@@ -17,7 +17,7 @@
       font: { color: colour("--ink"), family: "system-ui, sans-serif", size: innerWidth > 1600 ? 16 : 13 },
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       margin: { l: 56, r: 12, t: 12, b: 48 },
-      legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },
+      legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, ...layout.legend },
       hoverlabel: { bgcolor: colour("--card"), bordercolor: colour("--line"), font: { color: colour("--ink") } },
       hovermode: "closest", dragmode: false, autosize: true,
     };

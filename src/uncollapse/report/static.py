@@ -18,6 +18,8 @@ _FRAMES = 4  # of a film on paper
 _FILMS = 12  # the most films and heat maps that are drawn
 _LINES = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
 _INCHES = 3.3  # the width of a column
+_WITHIN = 8  # series whose legend has a place within a chart
+_BESIDE = 20  # lines of a column of the legend beside it
 
 
 def draw(content: Content, folder: Path) -> list[Path]:
@@ -49,7 +51,9 @@ def _save(figure: Figure, folder: Path) -> list[Path]:
 
     wide = min(_FRAMES, len(figure.steps)) if isinstance(figure, Film) else 1
     with rc_context({"font.size": 8, "pdf.fonttype": 42, "axes.spines.top": False, "axes.spines.right": False}):
-        paper = Paper(figsize=(_INCHES * max(1.0, wide * 0.6), _INCHES * 0.75), layout="constrained")
+        columns = _columns(figure)
+        size = _INCHES * (max(1.0, wide * 0.6) + 0.5 * columns), _INCHES * (0.75 if columns == 0 else 1.0)
+        paper = Paper(figsize=size, layout="constrained")
         match figure:
             case Chart():
                 _chart(paper, figure)
@@ -75,9 +79,17 @@ def _chart(paper: Any, chart: Chart) -> None:
     for series in chart.series:
         _series(axes, series, series.label not in shown)
         shown.add(series.label)
-    axes.set(xlabel=chart.x, ylabel=chart.y)
-    if len(shown) > 1:
+    axes.set(xlabel=chart.x, ylabel=chart.y, ylim=chart.y_range)
+    if columns := _columns(chart):
+        paper.legend(frameon=False, loc="outside right upper", ncols=columns, fontsize=6)
+    elif len(shown) > 1:
         axes.legend(frameon=False)
+
+
+def _columns(figure: Figure) -> int:
+    """Of a legend beside a figure; 0 where it has a place within it."""
+    labels = len({one.label for one in figure.series}) if isinstance(figure, Chart) else 0
+    return 0 if labels <= _WITHIN else -(-labels // _BESIDE)
 
 
 def _series(axes: Any, series: Series, first: bool) -> None:
