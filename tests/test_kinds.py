@@ -74,7 +74,7 @@ def test_what_is_offered_is_there(name: str) -> None:
 ABOUT = {
     "text": {"words": ["a"], "tokens": "words"},
     "inflection": {"words": ["a"], "tokens": "characters", "tags": ["x"], "sets": [[[0], 1]], "longest": 3},
-    "vectors": {"columns": 3, "shift": None, "scale": None},
+    "vectors": {"columns": 3, "shift": None, "scale": None, "classes": ["a", "b"]},
     "images": {"shape": [1, 2, 3], "binarise": None, "seed": 0, "top": 255, "classes": ["a", "b"]},
     "digits": {"shape": [1, 8, 8], "binarise": "fixed", "seed": 0, "top": 16, "classes": ["0", "1"]},
 }

@@ -19,8 +19,8 @@ import uncollapse as uc
 from test_trainer import Killed, kill_at
 from uncollapse.bound import Given, Labelled, ToTell
 from uncollapse.cli import main
-from uncollapse.data.images import Digits, Gallery, Images, partly_by_class
-from uncollapse.data.labels import numbered, read_labels
+from uncollapse.data.images import Digits, Gallery, Images
+from uncollapse.data.labels import numbered, partly_by_class, read_labels
 from uncollapse.errors import InputError
 from uncollapse.experiment import build
 from uncollapse.experiment.compose import compose
@@ -57,6 +57,9 @@ def test_labels_are_read_of_arrays_and_idx_files(tmp_path: Path) -> None:
     (tmp_path / "labels").write_bytes(idx([7, 2]))
     (tmp_path / "labels.gz").write_bytes(gzip.compress(idx([7, 2])))
 
+    (tmp_path / "x.csv").write_text("cat\n dog \n", encoding="utf-8")
+
+    assert read_labels(tmp_path / "x.csv").tolist() == ["cat", "dog"]
     assert read_labels(f"{tmp_path / 'x.npz'}:b").tolist() == ["2", "0", "1"]
     assert read_labels(tmp_path / "x.npy").tolist() == ["cat", "dog"]
     assert read_labels(tmp_path / "labels").tolist() == read_labels(tmp_path / "labels.gz").tolist() == ["7", "2"]
@@ -95,9 +98,15 @@ def test_what_holds_no_labels_is_refused(labels: np.ndarray, says: str, tmp_path
     np.save(tmp_path / "x.npy", labels)
     with pytest.raises(InputError, match=says):
         read_labels(tmp_path / "x.npy")
-    (tmp_path / "x.txt").write_bytes(b"the cat\n")
+    (tmp_path / "x.dat").write_bytes(b"the cat\n")
     with pytest.raises(InputError, match="holds no labels that its name or beginning tells how to read"):
+        read_labels(tmp_path / "x.dat")
+    (tmp_path / "x.txt").write_bytes(b"cat\n\ndog\n")
+    with pytest.raises(InputError, match="line 2, is empty: give a label a line"):
         read_labels(tmp_path / "x.txt")
+    (tmp_path / "x.csv").write_bytes(b"caf\xe9\n")
+    with pytest.raises(InputError, match=r"x.csv` is not UTF-8: .* at byte 3"):
+        read_labels(tmp_path / "x.csv")
 
 
 def test_classes_are_numbered_in_their_own_order_over_all_files() -> None:

@@ -41,7 +41,7 @@ REFUSED = {
     **{(recipe, name): "needs the shape of an item" for recipe in (*OF_TEXT, *OF_PAIRS) for name in OF_SHAPES},
     **{(recipe, "z-forcing"): "it should be one of lstm" for recipe in OF_PAIRS},
     **{(recipe, "skip"): "has no meaning where `model.decoder.kind` is" for recipe in NO_SKIP},
-    **{(recipe, name): "does not have" for recipe in (*OF_TEXT, *OF_PAIRS, "vectors") for name in OF_LABELS},
+    **{(recipe, name): "does not have" for recipe in (*OF_TEXT, *OF_PAIRS) for name in OF_LABELS},
     **{
         (
             recipe,

@@ -238,3 +238,71 @@ def test_vectors_are_compared(table: Path, tmp_path: Path, capsys: pytest.Captur
     files = ["--train", f"{tmp_path}/x.npz:a", "--valid", f"{tmp_path}/x.npz:b"]
     more = ["--seeds", 1, "--remedies", "plain", "--samples", 2, "--out", tmp_path / "out", *SET]
     assert "\nplain" in ask(capsys, "compare", "vectors", *files, *more)
+
+
+# Labels.
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> dict[str, str]:
+    """Rows of two kinds, which differ in their first number, with the kind of each."""
+    kinds = np.arange(120) % 2
+    rows = np.random.default_rng(0).normal(size=(120, 4)).astype(np.float32)
+    rows[:, 0] += 60 * kinds
+    np.save(tmp_path / "x.npy", rows)
+    (tmp_path / "kinds.csv").write_text("".join(f"{'ab'[kind]}\n" for kind in kinds))
+    return {"train": str(tmp_path / "x.npy"), "labels": str(tmp_path / "kinds.csv")}
+
+
+def test_a_batch_has_the_label_of_each_of_its_rows(labelled: dict[str, str]) -> None:
+    data = Vectors(**labelled, standardise=True).load()  # pyright: ignore[reportArgumentType]
+    assert data.facts == {"shape": (4,), "label_classes": 2}
+    for split in ("train", "valid", "test"):
+        x = data.batches(split)[0]
+        assert isinstance(x, uc.Labelled)
+        assert torch.equal(x.x[:, 0] > 0, x.label == 1)
+    restored = Vectors.restore(json.loads(json.dumps(data.about())))
+    assert (restored, restored.classes) == (data.columns, ("a", "b"))
+
+
+def test_without_labels_rows_are_what_they_were(labelled: dict[str, str]) -> None:
+    plain, named = Vectors(train=labelled["train"]).load(), Vectors(**labelled).load()  # pyright: ignore[reportArgumentType]
+    assert isinstance(plain.batches("train")[0], torch.Tensor)
+    assert plain.about() == {"columns": 4, "shift": None, "scale": None}
+    assert torch.equal(plain.batches("train")[0], named.batches("train")[0].x)
+    assert plain.fingerprint != named.fingerprint
+
+
+def test_a_share_of_the_batches_of_rows_holds_one_class_each(labelled: dict[str, str]) -> None:
+    data = Vectors(**labelled, within_classes=1.0, batch_size=8).load()  # pyright: ignore[reportArgumentType]
+    batches = data.batches("train")
+    assert all(len(batches[i].label.unique()) == 1 for i in range(len(batches)))
+    with pytest.raises(uc.InputError, match=r"`data.within_classes` is a share of items with labels"):
+        Vectors(train=labelled["train"], within_classes=0.5).load()
+
+
+def test_rows_and_labels_are_as_many(labelled: dict[str, str], tmp_path: Path) -> None:
+    np.save(tmp_path / "few.npy", np.arange(3))
+    with pytest.raises(uc.InputError, match=r"few.npy` has 3 labels, and there are 120 rows: give one each"):
+        Vectors(train=labelled["train"], labels=str(tmp_path / "few.npy")).load()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--with", "vfae"],
+        ["--with", "fader"],
+        ["--set", "model.tells=decoder"],
+        ["--set", "model.decoder={kind: classifier}"],
+    ],
+)
+def test_what_reads_labels_trains_on_rows(
+    labelled: dict[str, str], more: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    classifies = "classifier" in more[1]
+    sizes = [f"--set={path}={value}" for path, value in SMALL.items() if not (classifies and "decoder" in path)]
+    files = ["--train", labelled["train"], f"--set=data.labels={labelled['labels']}", "--quiet", "--json"]
+    report = ask(capsys, "fit", "vectors", *files, *sizes, *more, "--samples", "2", "--out", tmp_path / "run")
+    told = json.loads(report)["of_labels"]
+    assert set(told) == {"label_by_z", *(["accuracy", "told_bits", "rate_bits"] if classifies else [])}
+    assert told["label_by_z"]["n"] == 12

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from uncollapse.bound import Batch, Labelled
 from uncollapse.data.batches import Batched, Groups, at_random
-from uncollapse.data.labels import numbered, read_labels
+from uncollapse.data.labels import check_within_classes, grouped, numbered, of_files
 from uncollapse.data.pictures import read_pictures
 from uncollapse.data.reading import Tell
 from uncollapse.data.showing import Binarise, Pictures
@@ -83,29 +83,8 @@ class Images:
         shape = read[self.train].shape
         look = Pictures((shape[1], shape[2], shape[3]), self.binarise, self.split_seed)
         given = [read[files[split]] if split in files else None for split in SPLITS]
-        return _gallery(look, given, self, self._labels(given))
-
-    def _labels(self, pictures: list[np.ndarray | None]) -> list[np.ndarray] | None:
-        """The labels of each file of pictures.
-
-        Raises:
-            InputError: where some have labels and others do not, or another number of them.
-        """
-        asked = [self.labels, self.valid_labels, self.test_labels]
-        if asked == [None, None, None]:
-            return None
-        found = []
-        for name, path, there in zip(("labels", "valid_labels", "test_labels"), asked, pictures, strict=True):
-            if (path is None) != (there is None):
-                why = "missing, and there are pictures" if path is None else "given, and there are no pictures"
-                raise InputError(f"`data.{name}` is {why} that it is of: give labels for every file of pictures.")
-            if path is not None and there is not None:
-                found.append(read_labels(path))
-                if len(found[-1]) != len(there):
-                    raise InputError(
-                        f"`{path}` has {len(found[-1]):,} labels, and there are {len(there):,} pictures: give one each."
-                    )
-        return found
+        labels = of_files([self.labels, self.valid_labels, self.test_labels], given, "pictures")
+        return _gallery(look, given, self, labels)
 
     @staticmethod
     def restore(about: Any) -> Pictures:
@@ -229,9 +208,8 @@ class Gallery:
         """The items of each batch."""
         if split != "train":
             return at_random(len(self.splits[split]), self.evaluation_batch_size, seed=0)
-        if self.labels is None or not self.within_classes:
-            return at_random(len(self.splits[split]), self.batch_size, seed=0)
-        return partly_by_class(torch.from_numpy(self.labels[split]), self.batch_size, self.within_classes)
+        labels = None if self.labels is None else self.labels[split]
+        return grouped(labels, len(self.splits[split]), self.batch_size, self.within_classes)
 
     def about(self) -> dict[str, Any]:
         """What `Pictures` holds."""
@@ -253,20 +231,6 @@ class Gallery:
         return len(found)
 
 
-def partly_by_class(labels: Tensor, batch_size: int, share: float) -> Groups:
-    """Groups of random items, a share of which is in groups of one class each.
-
-    Arguments:
-        labels: The class of every item, with shape (N,).
-        batch_size: The most items of a group.
-        share: Of all items.
-    """
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
-    alike, others = order.split([cut := round(share * len(order)), len(order) - cut])
-    within = [part for name in labels.unique() for part in alike[labels[alike] == name].split(batch_size)]
-    return Groups.of([part for part in [*within, *others.split(batch_size)] if len(part)])
-
-
 def _gallery(
     look: Pictures, given: list[np.ndarray | None], how: Images | Digits, labels: list[np.ndarray] | None
 ) -> Gallery:
@@ -275,10 +239,7 @@ def _gallery(
     Raises:
         InputError: for batches within classes where there are no labels.
     """
-    if labels is None and how.within_classes:
-        raise InputError(
-            "`data.within_classes` is a share of items with labels, and there are none: set `data.labels`."
-        )
+    check_within_classes(how.within_classes, labels)
     which = assigned([None if pictures is None else len(pictures) for pictures in given], how.split_seed)
     there = [pictures for pictures in given if pictures is not None]
     # File by file, so that a picture is drawn as it is where a person gives the file to `reconstruct`.

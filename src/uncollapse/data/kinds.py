@@ -233,7 +233,7 @@ KINDS = {
         "vectors:Vectors",
         "a table of numbers of yours",
         recipe="vectors",
-        facts=("shape",),
+        facts=("shape", "label_classes"),
         files="a .npy, .npz or .csv table, one item a row; of several in one .npz, x.npz:NAME",
         example="1.5,2,... 0,3.25,...",
     ),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,16 +15,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from uncollapse.bound import Source
+from uncollapse.bound import Batch, Labelled, Source
 from uncollapse.data import batches
 from uncollapse.data.batches import Batched, at_random
 from uncollapse.data.kinds import How
+from uncollapse.data.labels import check_within_classes, grouped, numbered, of_files
 from uncollapse.data.reading import Tell
 from uncollapse.data.splits import SPLITS, assigned
 from uncollapse.data.tables import read_table
 from uncollapse.data.tensors import WAYS, Tensors, written
 from uncollapse.errors import InputError
-from uncollapse.quantities import Count, File, Index
+from uncollapse.quantities import Count, File, Index, Probability
 
 FAR = 100.0  # Columns that spread more, or less than its inverse, are hard on a network.
 
@@ -35,20 +36,26 @@ class Vectors:
 
     Arguments:
         train, valid, test: Paths; the last two are split off the first where they are null.
+        labels, valid_labels, test_labels: The labels of these, see `labels.read_labels`; null for none.
         standardise: Whether every column is shifted and scaled to mean 0 and variance 1 in the training split. Figures
             are then of the scaled numbers: NLL and distortion are lower by the sum of the logarithms of the scales.
         split_seed: Of the split; part of the data, so not the seed of a training.
         batch_size: The most items of a training batch.
         evaluation_batch_size: The most items of a validation or test batch.
+        within_classes: The share of the training items whose batches hold a single class each; the others mix them.
     """
 
     train: File
     valid: File | None = None
     test: File | None = None
+    labels: File | None = None
+    valid_labels: File | None = None
+    test_labels: File | None = None
     standardise: bool = False
     split_seed: Index = 0
     batch_size: Count = 32
     evaluation_batch_size: Count = 32
+    within_classes: Probability = 0.0
 
     kept: ClassVar[str] = "vectors.json"
 
@@ -67,10 +74,21 @@ class Vectors:
                     f"{tables[self.train].shape[1]}: give tables of the same columns."
                 )
         given = [None if path is None else tables[path] for path in (self.train, self.valid, self.test)]
-        splits = _split(given, self.split_seed)
+        labels = of_files([self.labels, self.valid_labels, self.test_labels], given, "rows")
+        check_within_classes(self.within_classes, labels)
+        which = assigned([None if rows is None else len(rows) for rows in given], self.split_seed)
+        splits = _split([rows for rows in given if rows is not None], which)
         columns = _standard(splits["train"]) if self.standardise else Columns(splits["train"].shape[1])
         scaled = {split: columns.scaled(rows) for split, rows in splits.items()}
-        return Table(scaled, columns, self.batch_size, self.evaluation_batch_size)
+        classes, numbers = ((), None) if labels is None else numbered(labels)
+        return Table(
+            scaled,
+            replace(columns, classes=classes),
+            self.batch_size,
+            self.evaluation_batch_size,
+            None if numbers is None else _split(numbers, which),
+            self.within_classes,
+        )
 
     @staticmethod
     def restore(about: Any) -> Columns:
@@ -85,11 +103,13 @@ class Columns:
     Arguments:
         size: D.
         shift, scale: (D,); None where the model reads the numbers as they are.
+        classes: The names of the classes that labels are of; none without labels.
     """
 
     size: int
     shift: tuple[float, ...] | None = None
     scale: tuple[float, ...] | None = None
+    classes: tuple[str, ...] = ()
 
     ways: ClassVar[Mapping[str, tuple[str, ...]]] = WAYS
     reads: ClassVar[tuple[str, ...]] = ()
@@ -102,20 +122,23 @@ class Columns:
         Raises:
             InputError: where it is something else.
         """
+        classes = about.get("classes", []) if isinstance(about, dict) else []
+        if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+            raise InputError("it does not say what the classes of labels are called (`classes`).")
         match about:
             case {"columns": int() as size, "shift": None, "scale": None} if size > 0:
-                return cls(size)
+                return cls(size, classes=tuple(classes))
             case {"columns": int() as size, "shift": [*shift], "scale": [*scale]}:
                 numbers = [*shift, *scale]
                 finite = all(isinstance(one, float) and math.isfinite(one) for one in numbers)
                 if len(shift) == len(scale) == size > 0 and finite and min(scale) > 0:
-                    return cls(size, tuple(shift), tuple(scale))
+                    return cls(size, tuple(shift), tuple(scale), tuple(classes))
         raise InputError("it does not say what the columns are (`columns`, `shift`, `scale`).")
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The shape of an item."""
-        return {"shape": (self.size,)}
+        """The shape of an item and, where there are labels, of how many classes."""
+        return {"shape": (self.size,)} | ({"label_classes": len(self.classes)} if self.classes else {})
 
     def scaled(self, rows: np.ndarray) -> np.ndarray:
         """Rows (N, D) as the model reads them."""
@@ -180,31 +203,43 @@ class Table:
     columns: Columns
     batch_size: int
     evaluation_batch_size: int
+    labels: Mapping[str, np.ndarray] | None = None
+    """The numbers of the classes, each (N,); None without labels."""
+    within_classes: float = 0.0
 
     @cached_property
     def fingerprint(self) -> str:
-        """The SHA-256, in hexadecimal, of all rows."""
+        """The SHA-256, in hexadecimal, of all rows and of their labels."""
         digest = hashlib.sha256(json.dumps({split: rows.shape for split, rows in self.splits.items()}).encode())
         for rows in self.splits.values():
             digest.update(np.ascontiguousarray(rows, "<f4").data)
+        for labels in (self.labels or {}).values():
+            digest.update(np.ascontiguousarray(labels, "<i8").data)
         return digest.hexdigest()
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The shape of an item."""
+        """See `Columns.facts`."""
         return self.columns.facts
 
     def batches(self, split: str) -> Batched:
-        """A split in batches of random rows, each a tensor (B, D)."""
-        rows = self.splits[split]
-        size = self.batch_size if split == "train" else self.evaluation_batch_size
+        """A split in batches of random rows, each a tensor (B, D), or `Labelled`."""
+        rows, labels = self.splits[split], None if self.labels is None else self.labels[split]
         kind = torch.get_default_dtype()
-        return Batched(lambda ids: torch.from_numpy(rows[ids.numpy()]).to(kind), at_random(len(rows), size, seed=0))
+
+        def batch(ids: Tensor) -> Batch:
+            x = torch.from_numpy(rows[ids.numpy()]).to(kind)
+            return x if labels is None else Labelled(x, torch.from_numpy(labels[ids.numpy()]))
+
+        if split != "train":
+            return Batched(batch, at_random(len(rows), self.evaluation_batch_size, seed=0))
+        return Batched(batch, grouped(labels, len(rows), self.batch_size, self.within_classes))
 
     def about(self) -> dict[str, Any]:
         """What `Columns` holds."""
         shift, scale = self.columns.shift, self.columns.scale
-        return {"columns": self.columns.size, "shift": shift and [*shift], "scale": scale and [*scale]}
+        said = {"columns": self.columns.size, "shift": shift and [*shift], "scale": scale and [*scale]}
+        return said | ({"classes": list(self.columns.classes)} if self.columns.classes else {})
 
     def remarks(self, parameters: Callable[[Mapping[str, Any]], int]) -> Iterator[str]:
         """Columns that are constant or of another scale than networks like, where the numbers are not 0 and 1."""
@@ -234,11 +269,10 @@ class Table:
         return len(found)
 
 
-def _split(given: list[np.ndarray | None], seed: int) -> dict[str, np.ndarray]:
-    """The rows of each split; what is not given is taken from the first at random."""
-    which = assigned([None if rows is None else len(rows) for rows in given], seed)
-    rows = np.concatenate([rows for rows in given if rows is not None])
-    return {split: rows[which == number] for number, split in enumerate(SPLITS)}
+def _split(files: Sequence[np.ndarray], which: np.ndarray) -> dict[str, np.ndarray]:
+    """What some files hold, one an item, by the split of every item."""
+    whole = np.concatenate(files)
+    return {split: whole[which == number] for number, split in enumerate(SPLITS)}
 
 
 def _standard(rows: np.ndarray) -> Columns:
