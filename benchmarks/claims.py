@@ -25,13 +25,12 @@ from uncollapse.data.kinds import KINDS
 from uncollapse.experiment import compare
 from uncollapse.experiment.catalogue import Claim, Remedy, remedies
 from uncollapse.experiment.run import read_json, write_json
+from uncollapse.experiment.start import ENTRIES
 
 OUTCOMES = Path(__file__).parents[1] / "src" / "uncollapse" / "experiment" / "outcomes.yaml"
 SAMPLES = 20
 WORTH = 0.05  # nats or units: no less is of any use, however certain.
 LONG = ("procedure", "inference")
-BEFORE = "language-model"
-STARTS = ("start", "encoder_start")
 SETTINGS = ["data.items=3000", "training.max_epochs=40", "training.plateau.not_before=8"]
 #: Of what is tried on digits, the settings and the rows.
 DIGITS = {
@@ -57,20 +56,15 @@ def run_digits(folder: Path, of: str, seeds: int, jobs: int) -> None:
 
 def starts(name: str) -> list[str]:
     """The entries of the model in which a row names the language model that it starts from."""
-    return [entry for entry in STARTS if entry in remedies()[name].patch.get("model", {})]
+    return [f"model.{entry}" for entry in ENTRIES if entry in remedies()[name].patch.get("model", {})]
 
 
 def run(folder: Path, data: Path, names: list[str], seeds: int, jobs: int) -> None:
     files = [f"--{split}={data / f'snli_18k.{split}.txt.gz'}" for split in ("train", "valid", "test")]
     fit = ["text", "--recipe", "snli-small", *files, *(word for one in SETTINGS for word in ("--set", one))]
-    later = [name for name in names if starts(name)]
-    first = ["plain", *([BEFORE] if later else []), *(name for name in names if name not in later)]
-    for seed in range(seeds):
-        compare.run(fit, list(dict.fromkeys(first)), [seed], folder, jobs=jobs, samples=SAMPLES)
-        if later:
-            model = (folder / compare.CELLS / f"{BEFORE}-seed{seed}").resolve()
-            more = {row: [word for one in starts(row) for word in ("--set", f"model.{one}={model}")] for row in later}
-            compare.run(fit, later, [seed], folder, jobs=jobs, samples=SAMPLES, more=more)
+    begins = {name: entries for name in names if (entries := starts(name))}
+    asked = list(dict.fromkeys(["plain", *names]))
+    compare.run(fit, asked, range(seeds), folder, jobs=jobs, samples=SAMPLES, begins=begins)
 
 
 def outcome(claim: Claim, difference: tuple[float, float] | None) -> str:

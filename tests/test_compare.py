@@ -207,6 +207,31 @@ def test_a_cell_takes_no_module_of_the_working_folder(short: Path) -> None:
     assert (short / "cells" / "plain-seed0" / "flags").read_text() == "-P -m uncollapse fit\n"
 
 
+def test_what_starts_from_a_language_model_gets_that_of_its_seed_when_it_is_done(short: Path) -> None:
+    begins = {"later": ["model.start", "model.encoder_start"]}
+    rows = compare.run(FIT, ["later", "plain"], [0, 1], short, jobs=2, samples=5, begins=begins).rows
+    assert [(row["remedy"], row["seed"]) for row in rows] == [
+        (name, seed) for seed in (0, 1) for name in ("plain", "language-model", "later")
+    ]
+    for seed in (0, 1):
+        words = (short / "cells" / f"later-seed{seed}" / "words").read_text()
+        model = short.absolute() / "cells" / f"language-model-seed{seed}"
+        assert f"--set model.start={model} --set model.encoder_start={model} " in words
+        there, own = (short / "cells" / f"{name}-seed{seed}" / "words" for name in ("language-model", "later"))
+        assert there.stat().st_mtime_ns < own.stat().st_mtime_ns
+
+
+def test_what_starts_from_a_language_model_that_failed_is_not_run(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compare, "LANGUAGE_MODEL", "failed")
+    rows = compare.run(FIT, ["plain", "later"], [0], short, jobs=1, samples=5, begins={"later": ["model.start"]}).rows
+    assert {row["remedy"]: row.get("error", "") for row in rows} == {
+        "plain": "",
+        "failed": "uncollapse: no luck.",
+        "later": "the language model that it starts from was not trained to its end.",
+    }
+    assert not (short / "cells" / "later-seed0").exists()
+
+
 def test_what_one_remedy_is_given_besides_no_other_gets(short: Path) -> None:
     errors(short, ["plain"])
     compare.run(FIT, ["beta", "anneal"], [0], short, jobs=2, samples=5, more={"beta": ["--set", "model.start=there"]})

@@ -116,6 +116,24 @@ def test_one_seed_has_no_chance(tmp_path: Path) -> None:
     assert chance(tmp_path, torch.tensor([4.0, 5.0, 6.0, 7.0], dtype=torch.float64)) == ""
 
 
+def test_a_comparison_trains_the_language_model_that_a_row_starts_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows, entry = "plain,decoder-from-language-model", "model.start"
+    path = write_text(tmp_path / "a.txt", 40)
+    command = ["compare", "text", "--train", str(path), *SET, "--set", "training.max_epochs=1", "--seeds", "1"]
+    command += ["--samples", "2", "--json", "--remedies", rows]
+    assert main([*command, "--out", str(tmp_path / "c")]) == 0
+    found = json.loads(capsys.readouterr().out)["rows"]
+    assert [row["remedy"] for row in found if "verdict" in row] == ["plain", "language-model", rows.split(",")[1]]
+    model = str(tmp_path / "c" / "cells" / "language-model-seed0")
+    spec = (tmp_path / "c" / "cells" / "decoder-from-language-model-seed0" / "spec.yaml").read_text()
+    assert f"start: {model}" in spec
+    # Where a person names one, that is it.
+    assert main([*command, "--set", f"{entry}={model}", "--out", str(tmp_path / "d")]) == 0
+    assert not (tmp_path / "d" / "cells" / "language-model-seed0").exists()
+
+
 def test_a_comparison_of_a_set_names_what_does_not_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mine = tmp_path / "mine.yaml"
     mine.write_text(

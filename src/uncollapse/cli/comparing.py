@@ -157,6 +157,7 @@ def run(
     """Trains and evaluates what some options say, having refused first what every cell would refuse."""
     specs = [options.spec(data, [name], seeds[0]) for name in names]
     from uncollapse.experiment import build, compare
+    from uncollapse.experiment.start import begun_from
     from uncollapse.experiment.summary import BASELINE
     from uncollapse.training.devices import check_device
 
@@ -174,7 +175,17 @@ def run(
     for spec in specs if where.engine == "local" else ():
         build.check_memory(spec, read.facts if read else offered(kind).least)
     mark = read.fingerprint if read and offered(kind).files else None
-    how: dict[str, Any] = {"jobs": jobs, "samples": samples, "items": items, "data": mark, "where": where}
+    # A run that a person names is the one to start from.
+    own = {one.partition("=")[0].strip() for one in options.overrides}
+    begins = {name: left for name, spec in zip(names, specs, strict=True) if (left := [*{*begun_from(spec)} - own])}
+    how: dict[str, Any] = {
+        "begins": begins,
+        "jobs": jobs,
+        "samples": samples,
+        "items": items,
+        "data": mark,
+        "where": where,
+    }
     if introduction:
         print(introduction, flush=True)
     with show.cells() as shown:

@@ -35,6 +35,9 @@ _BEGUN = {LOCK, "compare.partial"}
 ABSENT = "not trained to its end, or not evaluated with these samples and items, yet"
 _STOPPING = "stopping every cell after its step, to keep it; once more stops at once."
 _STOPPED = "stopped; the same command goes on from the last checkpoints."
+#: What some remedies start from; see `start`.
+LANGUAGE_MODEL = "language-model"
+_NO_START = "the language model that it starts from was not trained to its end."
 #: The folder that this package is installed in, which is no part of what a comparison is.
 _PACKAGED = re.compile(r"^(--catalogue ).*(?=/uncollapse/experiment/)")
 #: The options that say where a text lies.
@@ -60,6 +63,8 @@ class State:
     """Why it failed, where its own output does not say."""
     behind: str = ""
     """Why it is not to go on."""
+    after: State | None = None
+    """The cell that has to be done before."""
     _raced: str = field(default="", repr=False)
     _began: float = field(default=0.0, repr=False)
     _first: int = field(default=0, repr=False)
@@ -81,11 +86,11 @@ class State:
         """Whether it has, by a race with so many epochs of grace, since it was last asked; None for no race."""
         if grace is None or self.status not in ("waiting", "running") or self.remedy == BASELINE:
             return False
-        if self.status == "running" and self._raced == self.text:  # Nothing new has been validated.
+        plain = self.folder.with_name(f"{BASELINE}-seed{self.seed}") / METRICS
+        if self.status == "running" and (self._raced == self.text or not plain.is_file()):  # Nothing new to compare.
             return False
         self._raced = self.text
-        plain = self.folder.with_name(f"{BASELINE}-seed{self.seed}")
-        self.behind = hopeless(self.folder / METRICS, plain / METRICS, grace) or ""
+        self.behind = hopeless(self.folder / METRICS, plain, grace) or ""
         if self.behind:
             self.status = "stopped"
         return bool(self.behind)
@@ -102,6 +107,7 @@ def run(
     items: int | None = None,
     data: str | None = None,
     more: Mapping[str, Sequence[str]] | None = None,
+    begins: Mapping[str, Sequence[str]] | None = None,
     refused: Mapping[str, str] | None = None,
     where: Where | None = None,
     race: int | None = None,
@@ -122,7 +128,9 @@ def run(
         samples: K, the importance samples of the NLL.
         items: How many items of the test split; None for all.
         data: The fingerprint of the data, where it is known: cells of other data are refused before any is trained.
-        more: What the cells of some remedies hand to it besides, such as the run that they start from.
+        more: What the cells of some remedies hand to it besides.
+        begins: The entries of the spec in which some remedies name the language model that they start from. It is the
+            one of their seed, which is trained before, in this comparison.
         refused: Why some remedies are not run; they are named in the comparison.
         where: Where cells run; on this machine, each with an equal share of the cores, where it is None.
         race: Epochs after which cells far behind plain training are stopped (see `race.hopeless`); None for never.
@@ -137,12 +145,15 @@ def run(
     _check(out)
     with held(out, "comparing", [CELLS]):
         _open(out, fit_arguments, data)
-        states = [State(r, s, out / CELLS / f"{r}-seed{s}") for s in seeds for r in remedies]
+        states = _states(out, remedies, seeds, begins or {})
         for state in states:
             files.refuse_links(out / CELLS, (state.folder.name, log(state.folder).name))
         _check_data(_everything(out, states), data)
         extra = ["--samples", str(samples), *(["--items", str(items)] if items else []), "--quiet"]
-        given = [[*fit_arguments, *(more or {}).get(state.remedy, ()), *extra] for state in states]
+        given = [
+            [*fit_arguments, *(more or {}).get(s.remedy, ()), *_start(s, (begins or {}).get(s.remedy, ())), *extra]
+            for s in states
+        ]
         cells = [_cell(state, arguments) for state, arguments in zip(states, given, strict=True)]
 
         def begin() -> Engine:
@@ -154,6 +165,28 @@ def run(
         found = Comparison([*collect(out, samples, items, states).rows, *absent])
         write_json(out / "comparison.json", found.to_json())
     return found
+
+
+def _states(
+    out: Path, remedies: Sequence[str], seeds: Sequence[int], begins: Mapping[str, Sequence[str]]
+) -> list[State]:
+    """The cells in their order: what others start from before these, and added where it is not asked for."""
+    later = [name for name in remedies if name in begins]
+    first = [name for name in remedies if name not in begins]
+    if later and LANGUAGE_MODEL not in first:
+        first.insert(first[:1] == [BASELINE], LANGUAGE_MODEL)
+    found = []
+    for seed in seeds:
+        cells = {name: State(name, seed, out / CELLS / f"{name}-seed{seed}") for name in [*first, *later]}
+        for name in later:
+            cells[name].after = cells[LANGUAGE_MODEL]
+        found += cells.values()
+    return found
+
+
+def _start(state: State, entries: Sequence[str]) -> list[str]:
+    """What names the run that a cell starts from."""
+    return [word for one in entries if state.after for word in ("--set", f"{one}={state.after.folder.absolute()}")]
 
 
 def _cell(state: State, fit_arguments: Sequence[str]) -> Cell:
@@ -273,6 +306,9 @@ def _options(arguments: Sequence[str], known: bool) -> list[str]:
 def _run_cell(state: State, cell: Cell, evaluation: str, engine: Engine, race: int | None) -> None:
     if state.falls_behind(race) or state.status == "stopped":  # It did in an earlier command.
         return
+    if state.after and not _is_done(state.after):
+        state.status, state.error = "failed", _NO_START
+        return
     state.status = "running"
     ended, state.error = engine.run(cell)
     if state.status == "stopped":
@@ -280,6 +316,13 @@ def _run_cell(state: State, cell: Cell, evaluation: str, engine: Engine, race: i
     if ended == 0 and _figures(state.folder / evaluation) is None:
         ended, state.error = 1, "it ended without an error, and left no figures that can be used."
     state.status = "failed" if ended else "done"
+
+
+def _is_done(state: State) -> bool:
+    """Whether a cell has come to its end, for which this waits; it has its own worker."""
+    while state.status in ("waiting", "running"):
+        time.sleep(_LOOK)
+    return state.status == "done"
 
 
 def _watch(

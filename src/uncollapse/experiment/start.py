@@ -16,6 +16,8 @@ from uncollapse.experiment import build, run
 from uncollapse.experiment.api import best_weights
 from uncollapse.experiment.spec import Spec
 
+#: The entries of a VAE's section that name a language model.
+ENTRIES = ("start", "encoder_start")
 _DECODER = "generation.decoder."
 _LAST = "output."
 
@@ -46,6 +48,11 @@ def start(spec: Spec, model: nn.Module, data: Data) -> str:
         weights = _weights(spec, data, said, "encoder", "encoder_start")
         given |= {f"encoder.{name}": value for name, value in _copy_read(weights, spec, model, said).items()}
     return digest(given) if given else ""
+
+
+def begun_from(spec: Spec) -> list[str]:
+    """The entries, such as "model.start", in which a spec names language models."""
+    return [f"model.{name}" for name in ENTRIES if getattr(spec.model, name, None)]
 
 
 def _weights(spec: Spec, data: Data, said: str, who: str, entry: str) -> dict[str, Tensor]:
