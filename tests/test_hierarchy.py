@@ -210,3 +210,13 @@ def test_a_run_is_trained_resumed_and_used(tmp_path: Path) -> None:
     trained = uc.load(path)
     assert trained.generate(2).shape == (2, 1, 8, 8)
     assert main(["diagnose", str(path)]) == 0
+
+
+@pytest.mark.parametrize("log_variance", [-200.0, 0.0, 200.0])
+def test_precisions_beyond_what_a_number_holds_add_up(log_variance: float) -> None:
+    """Of single precision: the sum is twice the one, and the mean between both."""
+    rule, prior = Weighed([1, 1]), gaussian(torch.tensor([[3.0]]), torch.tensor([[log_variance]]))
+    features = torch.tensor([[0.0, 1.0, 0.0, log_variance]])
+    found = rule(1, features, torch.zeros(1, 1), prior)
+    assert found.loc.item() == pytest.approx(2.0, abs=1e-4)
+    assert 2 * found.log_scale.item() == pytest.approx(log_variance - math.log(2), rel=1e-5)

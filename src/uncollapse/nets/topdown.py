@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from uncollapse.bound import Batch
@@ -100,9 +101,9 @@ class Weighed(nn.Module):
         means, log_variances = (half.split(self.sizes, -1)[k] for half in features.chunk(2, -1))
         if before is None:
             return gaussian(means, log_variances)
-        read, of_prior = (-log_variances).exp(), (-2 * prior.log_scale).exp()
-        precision = read + of_prior
-        return gaussian((means * read + prior.loc * of_prior) / precision, -precision.log())
+        read, of_prior = -log_variances, -2 * prior.log_scale
+        both = torch.logaddexp(read, of_prior)  # Of the logarithms, as precisions go beyond what a number holds.
+        return gaussian(means * (read - both).exp() + prior.loc * (of_prior - both).exp(), -both)
 
 
 def hierarchical(
