@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -114,6 +115,30 @@ def test_a_chance_is_that_of_students_law(tmp_path: Path) -> None:
 
 def test_one_seed_has_no_chance(tmp_path: Path) -> None:
     assert chance(tmp_path, torch.tensor([4.0, 5.0, 6.0, 7.0], dtype=torch.float64)) == ""
+
+
+def test_of_a_set_what_makes_no_model_of_the_data_is_named_and_by_name_it_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from uncollapse.experiment import compare
+
+    asked: dict[str, Any] = {}
+
+    def run(fit: Any, names: list[str], seeds: Any, out: Path, **how: Any) -> Comparison:
+        asked.update(how, names=names)
+        return Comparison([])
+
+    monkeypatch.setattr(compare, "run", run)
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(40, 3)))
+    command = ["compare", "vectors", "--train", str(tmp_path / "x.npy"), "--out", str(tmp_path / "c"), "--json"]
+    assert main([*command, "--remedies", "all"]) == 0
+    assert "set `data.labels`" in asked["refused"]["fader"]
+    assert "which data of the kind `vectors` does not have" in asked["refused"]["word-dropout"]
+    assert {"plain", "anneal", "without-z"} <= {*asked["names"]}
+    assert not {*asked["names"]} & {*asked["refused"]}
+    capsys.readouterr()
+    assert main([*command, "--remedies", "plain,fader"]) == 2
+    assert "set `data.labels`" in capsys.readouterr().err
 
 
 def test_a_comparison_trains_the_language_model_that_a_row_starts_from(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -18,6 +18,7 @@ from uncollapse.errors import InputError, TrainingError
 
 if TYPE_CHECKING:
     from uncollapse.experiment.engines import Where
+    from uncollapse.experiment.spec import Spec
     from uncollapse.experiment.summary import Comparison
 
 DEMO = ("plain", "anneal", "aggressive")
@@ -96,9 +97,8 @@ def compare(
 
     asked = [name if name in NAMES else options.title([name]) for name in remedies.split(",")]
     names, refused = chosen(asked, options.catalogue, lambda name: options.spec(data, [name], 0))
-    found = run(
-        data, options, names, list(range(seeds)), out, jobs, samples, items, refused=refused, cluster=cluster, race=race
-    )
+    how: dict[str, Any] = {"refused": refused, "optional": {*names} - {*asked}, "cluster": cluster, "race": race}
+    found = run(data, options, names, list(range(seeds)), out, jobs, samples, items, **how)
     if json:
         show.document(found.to_json())
     else:
@@ -151,13 +151,16 @@ def run(
     items: int | None,
     introduction: str = "",
     refused: Mapping[str, str] | None = None,
+    optional: Collection[str] = (),
     cluster: Cluster = HERE,
     race: int | None = None,
 ) -> Comparison:
-    """Trains and evaluates what some options say, having refused first what every cell would refuse."""
-    specs = [options.spec(data, [name], seeds[0]) for name in names]
-    from uncollapse.experiment import build, compare
-    from uncollapse.experiment.start import begun_from
+    """Trains and evaluates what some options say, having refused first what every cell would refuse.
+
+    What is `refused` already, and what is `optional` and makes no model of this data, is named with the reason.
+    """
+    specs = {name: options.spec(data, [name], seeds[0]) for name in names}
+    from uncollapse.experiment import compare
     from uncollapse.experiment.summary import BASELINE
     from uncollapse.training.devices import check_device
 
@@ -169,29 +172,49 @@ def run(
     if where.engine == "local":  # Of other machines it is not known.
         check_device(options.device)
     kind, _ = options.chosen(data)
-    with show.reading() as tell:
-        # What no file holds cannot have changed, and may take seconds to make.
-        read = None if offered(kind).least else build.data(specs[0], tell)
-    for spec in specs if where.engine == "local" else ():
-        build.check_memory(spec, read.facts if read else offered(kind).least)
-    mark = read.fingerprint if read and offered(kind).files else None
-    # A run that a person names is the one to start from.
-    own = {one.partition("=")[0].strip() for one in options.overrides}
-    begins = {name: left for name, spec in zip(names, specs, strict=True) if (left := [*{*begun_from(spec)} - own])}
-    how: dict[str, Any] = {
-        "begins": begins,
-        "jobs": jobs,
-        "samples": samples,
-        "items": items,
-        "data": mark,
-        "where": where,
-    }
+    facts, mark = _read(kind, specs[names[0]])
+    unbuilt = dict(_unbuilt(specs, facts) if where.engine == "local" else ())
+    for name, why in unbuilt.items():
+        if name not in optional or name == BASELINE:
+            raise InputError(why)
+    kept = [name for name in names if name not in unbuilt]
+    how: dict[str, Any] = {"jobs": jobs, "samples": samples, "items": items, "data": mark, "where": where}
+    how |= {"begins": _begins(specs, options.overrides), "refused": {**(refused or {}), **unbuilt}, "race": race}
     if introduction:
         print(introduction, flush=True)
     with show.cells() as shown:
-        return compare.run(
-            options.arguments(data), names, seeds, out, **how, refused=refused or {}, race=race, show=shown
-        )
+        return compare.run(options.arguments(data), kept, seeds, out, **how, show=shown)
+
+
+def _read(kind: str, spec: Spec) -> tuple[Mapping[str, Any], str | None]:
+    """What networks need to know of the data, and its fingerprint where files hold it."""
+    from uncollapse.experiment import build
+
+    if least := offered(kind).least:  # What no file holds cannot have changed, and may take seconds to make.
+        return least, None
+    with show.reading() as tell:
+        read = build.data(spec, tell)
+    return read.facts, read.fingerprint if offered(kind).files else None
+
+
+def _unbuilt(specs: Mapping[str, Spec], facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The names of the specs that make no model of this data, with why."""
+    from uncollapse.experiment import build
+
+    for name, spec in specs.items():
+        try:
+            build.check_memory(spec, facts)
+        except InputError as error:
+            yield name, str(error)
+
+
+def _begins(specs: Mapping[str, Spec], overrides: Iterable[str]) -> dict[str, list[str]]:
+    """The entries in which some specs name language models, but for those that a person has set."""
+    from uncollapse.experiment.start import begun_from
+
+    own = {one.partition("=")[0].strip() for one in overrides}
+    found = {name: [one for one in begun_from(spec) if one not in own] for name, spec in specs.items()}
+    return {name: entries for name, entries in found.items() if entries}
 
 
 def _print(found: Comparison) -> None:
