@@ -76,6 +76,15 @@ def test_what_costs_nll_or_says_no_more_than_plain_is_found_wanting(told: list[S
     assert [one.remedy for one in found.found_wanting] == ["anneal", "aggressive"]
 
 
+def test_where_plain_training_collapses_a_lower_nll_without_z_is_no_remedy(told: list[Study]) -> None:
+    lower = {"nll": [-0.3, 0.05]}
+    rows = {"vampprior": {**lower, "mi": 0.0}, "skip": {**lower, "mi": 0.5}, "anneal": lower}
+    told.append(study(3, plain={"mi": 0.0}, **rows))
+    assert [one.remedy for one in recommend("text").first] == ["skip", "anneal"]
+    told[0] = study(3, plain={"mi": 2.0}, **rows)
+    assert len(recommend("text").first) == 3
+
+
 def test_of_tasks_it_is_the_accuracy_that_counts(told: list[Study]) -> None:
     told.append(study(1, "accuracy", anneal={"accuracy": 0.3}, beta={"accuracy": 0.7}, aggressive={"accuracy": 0.8}))
     assert [one.remedy for one in recommend("text").first] == ["aggressive", "beta"]
@@ -104,7 +113,7 @@ def test_the_recommended_remedy_of_text_is_one_of_those_that_are_tried_first() -
 def test_the_command_names_each_with_its_evidence(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["recommend", "text"]) == 0
     said = capsys.readouterr().out
-    assert "1. aggressive+anneal: uncollapse fit text --with aggressive+anneal\n   NLL -0.22 ± 0.04" in said
+    assert "1. aggressive+anneal: uncollapse fit text --with aggressive+anneal\n   NLL -0.27 ± 0.03" in said
     assert main(["recommend", "text", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["first"][0]["remedy"] == "aggressive+anneal"
     assert main(["recommend", "vectors"]) == 2

@@ -108,9 +108,10 @@ def studies() -> dict[str, Study]:
 def recommend(kind: str, used: Sequence[str] = (), diagnosis: Diagnosis | None = None) -> Recommendation:
     """What to try first on data of a kind.
 
-    A remedy counts where, in its study with the most seeds, z says more than under plain training or the NLL is lower,
-    and where the NLL is not higher, each beyond two standard errors; in a study of accuracy, where it is right more
-    often than not. First is the one with the lowest NLL, or the highest accuracy, several seeds before one.
+    A remedy counts where, in its study with the most seeds, z says more than under plain training and the NLL is not
+    higher; where plain training did not collapse, or nothing is known of z, a lower NLL counts too, each beyond two
+    standard errors. In a study of accuracy it counts where it is right more often than not. First is the one with the
+    lowest NLL, or the highest accuracy, several seeds before one.
 
     Arguments:
         kind: Of data, such as "text".
@@ -153,7 +154,9 @@ def _helps(remedy: str, told: Iterable[Study]) -> bool:
     row, plain = study.rows[remedy], study.rows.get("plain", Row())
     if study.measure == "accuracy":
         return (row.accuracy or 0) > 0.5
-    return not row.beyond(1) and (row.beyond(-1) or (row.mi or 0) > (plain.mi or 0) + SAYS)
+    more, collapsed = (row.mi or 0) > (plain.mi or 0) + SAYS, plain.mi is not None and plain.mi <= SAYS
+    # Where plain training collapses, a lower NLL alone is that of another model that does.
+    return not row.beyond(1) and (more or (row.beyond(-1) and not (collapsed and row.mi is not None)))
 
 
 def _rank(remedy: str, told: Iterable[Study]) -> tuple[bool, float]:
