@@ -98,7 +98,7 @@ def spec_of(recipe: str, names: Sequence[str], folder: Path) -> Spec:
 def _files(recipe: str, folder: Path) -> dict[str, Path]:
     parts = {"train": slice(0, 10), "valid": slice(8, 12), "test": slice(8, 12)}
     draw, kind, found = np.random.default_rng(0), recipes()[recipe].spec["data"]["kind"], {}
-    table = draw.integers(256, size=(12, 5, 6)) if kind == "images" else draw.normal(size=(12, 8)).astype(np.float32)
+    table = draw.integers(256, size=(12, 5, 6)) if kind == "images" else draw.normal(size=(12, 12)).astype(np.float32)
     for split, part in parts.items():
         if kind in ("text", "inflection"):
             found[split] = folder / f"{kind}-{split}.txt"
@@ -115,7 +115,7 @@ def _labels(folder: Path) -> dict[str, Path]:
     found = {}
     for split, count in (("labels", 10), ("valid_labels", 4), ("test_labels", 4)):
         found[split] = folder / f"{split}.npy"
-        np.save(found[split], np.arange(count) % 2)
+        np.save(found[split], np.arange(count) // 2 % 2)  # Of each class two in a batch of five.
     return found
 
 

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from uncollapse.data.kinds import KINDS
 from uncollapse.distributions.operations import space
 from uncollapse.experiment import build
 from uncollapse.experiment.catalogue import remedies
@@ -26,7 +25,7 @@ from uncollapse.training.trainer import Trainer
 ROWS = [
     name
     for name, remedy in remedies().items()
-    if set(remedy.needs) <= set(KINDS["vectors"].facts) and "model.latent" not in remedy.without
+    if set(remedy.needs) <= {"shape"} and "model.latent" not in remedy.without
     if name not in ("arae", "outlines")  # Whose prior has no density, and so has the model.
 ]
 #: What two units cannot be, and a concentration that draws of it can cover the circle by.

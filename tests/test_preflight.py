@@ -21,7 +21,7 @@ from uncollapse.cli import main
 from uncollapse.errors import InputError
 from uncollapse.experiment.catalogue import remedies
 from uncollapse.terms.rates import distortion, rate
-from uncollapse.training.preflight import preflight
+from uncollapse.training.preflight import _some, preflight
 from uncollapse.training.trainer import Trainer
 
 
@@ -109,6 +109,13 @@ def test_nothing_is_said_of_what_learns_or_counts_nothing(names: str, tmp_path: 
 )
 def test_nothing_is_said_of_a_remedy_alone(recipe: str, name: str, tmp_path: Path) -> None:
     assert preflight(trainer_of(spec_of(recipe, [name], tmp_path))) == []
+
+
+def test_of_labelled_items_several_of_a_class_are_looked_at() -> None:
+    label = torch.tensor([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 3, 3, 7, 7, 9])
+    found = _some(uc.Labelled(torch.arange(15.0).unsqueeze(1), label))
+    assert found.label.tolist() == [3, 7, 3, 3, 7, 7]
+    assert found.x[:, 0].tolist() == [3, 7, 10, 11, 12, 13]
 
 
 def everything(run: Trainer) -> dict[str, Tensor]:

@@ -245,7 +245,7 @@ def move(x: Batch, device: torch.device, dtype: torch.dtype | None = None) -> Ba
     return type(x)(*(move(part, device, dtype) for part in x))
 
 
-def items(x: Batch, kept: slice) -> Batch:
+def items(x: Batch, kept: slice | Tensor) -> Batch:
     """Some items of a batch."""
     return x[kept] if isinstance(x, Tensor) else type(x)(*(part[kept] for part in x))
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from uncollapse.bound import Batch, Bound, items
+from uncollapse.bound import Batch, Bound, Labelled, items
 from uncollapse.dials import Schedule, turn
 from uncollapse.errors import InputError
 from uncollapse.model import ask
@@ -58,7 +58,7 @@ def preflight(trainer: Trainer) -> list[str]:
 
 def _found(descent: Descent, dials: Mapping[str, Schedule], steps: tuple[int, ...], seed: int) -> list[str]:
     with seeded(seed, "preflight", device=descent.device):
-        x = items(descent.batch(0), slice(0, ITEMS))
+        x = _some(descent.batch(0))
         if not all(part.isfinite().all() for part in parts(x)):
             return []
         try:
@@ -72,6 +72,16 @@ def _found(descent: Descent, dials: Mapping[str, Schedule], steps: tuple[int, ..
             return []
         constant = trial.constant(flat)
         return [*trial.said, *(_idle(n, constant[n]) for n in constant if trial.counts(n, dials, steps))]
+
+
+def _some(x: Batch) -> Batch:
+    """At most ITEMS items; of labelled ones those of two classes, as terms of labels need several of each."""
+    if not isinstance(x, Labelled) or x.label.ndim != 1:
+        return items(x, slice(0, ITEMS))
+    classes, counts = x.label.unique(return_counts=True)
+    largest = classes[counts.argsort(descending=True, stable=True)[:2]]
+    of_each = [(x.label == one).nonzero().flatten()[: ITEMS // 2] for one in largest]
+    return items(x, torch.cat(of_each).sort().values)
 
 
 def _different(dials: Mapping[str, Schedule], steps: Iterable[int]) -> Iterable[int]:
