@@ -48,3 +48,10 @@ def test_the_documented_parts_are_those_that_there_are() -> None:
     assert (
         DOCS.read_text(encoding="utf-8").partition("\n## ")[2] == in_markdown(every_part()).removeprefix("## ") + "\n"
     )
+
+
+def test_a_remedy_is_told_by_its_other_name_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["remedies", "recommended"]) == 0
+    told = capsys.readouterr().out
+    assert main(["remedies", "aggressive-start"]) == 0
+    assert capsys.readouterr().out == told

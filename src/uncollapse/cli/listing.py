@@ -27,9 +27,10 @@ def remedies(
         refused: List those that cannot be combined, and why, as in docs/combining.md.
         json: Print as JSON.
     """
-    from uncollapse.experiment.catalogue import remedies
+    from uncollapse.experiment.catalogue import in_full, remedies
 
     there = remedies(catalogue)
+    name = None if name is None else in_full(name, there)
     one = None if name is None else _named("remedy", there, name)
     if refused:
         _refused(name, json)

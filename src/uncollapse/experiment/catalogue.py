@@ -262,6 +262,11 @@ def _recipe(name: str, text: str) -> Recipe:
     return recipe
 
 
+def in_full(name: str, there: Mapping[str, Remedy]) -> str:
+    """The name of a remedy that goes by another one too; what is no such name as it is."""
+    return next((remedy.name for remedy in there.values() if name and remedy.short == name), name)
+
+
 def chosen(names: Iterable[str], own: Path | None = None) -> list[str]:
     """The remedies that some names say, such as ["aggressive+anneal"], each once, sorted.
 
@@ -273,9 +278,8 @@ def chosen(names: Iterable[str], own: Path | None = None) -> list[str]:
         InputError: for one that there is not.
     """
     there = remedies(own)
-    short = {remedy.short: name for name, remedy in there.items() if remedy.short}
     said = {name.strip() for joined in names for name in joined.split("+")}
-    split = sorted({short.get(name, name) for name in said})
+    split = sorted({in_full(name, there) for name in said})
     for name in split:
         if name not in there:
             raise unknown("remedy", name, there)
