@@ -204,6 +204,15 @@ def test_a_figure_leaves_out_few_that_would_take_most_of_it_and_names_them(tmp_p
     assert made(*many(tmp_path / "three", far=3)).scatters[0].y_range is None  # More than a tenth.
 
 
+def test_the_one_remedy_that_uses_z_is_not_left_out(tmp_path: Path) -> None:
+    runs = many(tmp_path, far=0)
+    for run in runs[:-1]:
+        text = (run / "metrics.jsonl").read_text()
+        lines = [{**json.loads(line), "mi": figure(0.0), "kl": figure(0.0)} for line in text.splitlines()]
+        (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert all(chart.y_range is None for chart in made(*runs).curves)
+
+
 def test_a_legend_of_many_stands_beside_its_figure(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     runs = many(tmp_path)
